@@ -1,0 +1,551 @@
+"""The keyspace: a key's life, whatever its type.
+
+Theory. A key is one row in `keys`; its cell is the value of a short string, or the head of a collection: an id, before all
+rows of the collection, and its count. Ids are never reused, so a collection of any size is deleted, overwritten or renamed
+by touching one row, and the rows that lose their head are left to the reclaimer through `garbage`. A database is a number
+that leads to a keyspace; FLUSHDB leads it to a new one, SWAPDB swaps two.
+
+Laws:
+
+1. A key exists if its row exists and its time has not come. Whoever finds an expired key deletes it first (`Keyspace.may_expire`
+   is False where another decides: then it is only hidden).
+2. A collection without elements does not exist: `Database.changed` deletes a key whose count has become 0.
+3. Counts are exact at every moment: keys, keys with a TTL, the sum of their times, the elements of each collection.
+4. A changed head is written back once for a batch, not once for a command.
+5. `Entry` objects are shared by all commands of a batch and kept in the hot layer; nobody keeps one across batches.
+
+It knows rows, not what the elements of a type are; no reply, no option; `now_ms` is told by the executor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from lmdbredis import format as fmt
+from lmdbredis.cache import VALUE_BYTES_MAX, Cache
+from lmdbredis.errors import WRONG_TYPE, ReplyError
+from lmdbredis.format import HAS_EXPIRE, NAME_BYTES_MAX, PLAIN_STRING, STRING, STRING_CHUNKS, TYPE_MASK
+from lmdbredis.ranks import BLOCK_ROWS, Ranks
+from lmdbredis.store import Row, Store, after_prefix
+
+_IDS_RESERVED: Final = 1024  # ids are taken from the store in portions: one row for a thousand collections
+
+TYPE_NAMES: Final = {
+    fmt.STRING: b"string",
+    fmt.STRING_CHUNKS: b"string",
+    fmt.LIST: b"list",
+    fmt.SET: b"set",
+    fmt.ZSET: b"zset",
+    fmt.HASH: b"hash",
+}
+
+
+class Entry:
+    """A collection's row in `keys`, decoded."""
+
+    __slots__ = ("count", "expire_at_ms", "first", "flags", "id", "key", "kind", "last", "owner", "row_key")
+
+    def __init__(self, row_key: bytes, key: bytes, kind: int, ident: int) -> None:
+        self.row_key = row_key
+        self.key = key  # as the client names it
+        self.kind = kind  # fmt.LIST, ...
+        self.id = ident
+        self.owner = fmt.pack_u64(ident)  # before all rows of the collection
+        self.count = 0  # elements
+        self.flags = 0  # fmt.COUNTED, fmt.UNEVEN
+        self.first = 0  # lists: position of the first element
+        self.last = 0  # lists: position of the last element
+        self.expire_at_ms = 0  # 0 = never
+
+
+Found = bytes | Entry
+
+
+class Database:
+    """One numbered database: the keys of the keyspace it leads to."""
+
+    def __init__(self, keyspace: Keyspace, number: int) -> None:
+        self.keyspace = keyspace
+        self.number = number
+        self.id = 0  # of the keyspace, u32
+        self.prefix = b""  # before all row keys of the keyspace
+        self.keys = 0
+        self.volatile = 0  # keys with a TTL
+        self.expire_sum_ms = 0  # of their times
+        self.flags = 0
+        self.is_dirty = False  # the numbers above are not in their meta row yet
+
+    # --- finding ------------------------------------------------------------------------------------------------------------
+
+    def row_key(self, key: bytes) -> bytes:
+        """Return the key of the row of `key`."""
+        return self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
+
+    def find(self, key: bytes) -> Found | None:
+        """Return a string's cell or a collection's entry, None if there is no such key. O(log n)."""
+        keyspace = self.keyspace
+        row_key = self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
+        found: Found | None = keyspace.cache.get(row_key)
+        if found is None:
+            cell = keyspace.keys.get(row_key)
+            if cell is None:
+                return None
+            kind = cell[0] & TYPE_MASK
+            if kind == STRING or kind == STRING_CHUNKS:  # noqa: PLR1714  -- twice as fast as `in`
+                found = cell
+                if len(cell) <= VALUE_BYTES_MAX:
+                    keyspace.cache.put(row_key, cell)
+            else:
+                found = self._decode(row_key, key, cell)
+                keyspace.cache.put(row_key, found)
+        if type(found) is bytes:
+            if found[0] < HAS_EXPIRE:
+                return found
+            expire_at_ms = fmt.unpack_u64(found, 1)
+        else:
+            expire_at_ms = found.expire_at_ms  # type: ignore[union-attr]
+        if expire_at_ms and expire_at_ms <= keyspace.now_ms:
+            if keyspace.may_expire:
+                self._remove(key, row_key, found)
+                keyspace.expired_keys += 1
+            return None
+        return found
+
+    def read(self, key: bytes) -> Found | None:
+        """As `find`, for a command that only reads: counts a hit or a miss."""
+        found = self.find(key)
+        if found is None:
+            self.keyspace.misses += 1
+        else:
+            self.keyspace.hits += 1
+        return found
+
+    def open(self, key: bytes, kind: int) -> Entry | None:
+        """Return the collection to read, None if there is no such key. Raises WRONGTYPE."""
+        found = self.read(key)
+        if found is None:
+            return None
+        if type(found) is bytes or found.kind != kind:  # type: ignore[union-attr]
+            raise ReplyError(WRONG_TYPE)
+        return found  # type: ignore[return-value]
+
+    def edit(self, key: bytes, kind: int) -> Entry | None:
+        """Return the collection to change, None if there is no such key. Raises WRONGTYPE."""
+        found = self.find(key)
+        if found is None:
+            return None
+        if type(found) is bytes or found.kind != kind:  # type: ignore[union-attr]
+            raise ReplyError(WRONG_TYPE)
+        return found  # type: ignore[return-value]
+
+    def read_string(self, key: bytes) -> bytes | None:
+        """Return a string's cell to read, None if there is no such key. Raises WRONGTYPE."""
+        found = self.read(key)
+        if found is None or type(found) is bytes:
+            return found
+        raise ReplyError(WRONG_TYPE)
+
+    def edit_string(self, key: bytes) -> bytes | None:
+        """Return a string's cell to change, None if there is no such key. Raises WRONGTYPE."""
+        found = self.find(key)
+        if found is None or type(found) is bytes:
+            return found
+        raise ReplyError(WRONG_TYPE)
+
+    def _decode(self, row_key: bytes, key: bytes, cell: bytes) -> Entry:
+        ident, count, flags, first, last = fmt.unpack_head(cell)
+        entry = Entry(row_key, key, cell[0] & TYPE_MASK, ident)
+        entry.count, entry.flags, entry.first, entry.last = count, flags, first, last
+        entry.expire_at_ms = fmt.expire_of(cell)
+        return entry
+
+    # --- making and changing ----------------------------------------------------------------------------------------------------
+
+    def create(self, key: bytes, kind: int) -> Entry:
+        """Create an empty collection under a key that does not exist; the caller adds to it and says `changed`."""
+        row_key = self.row_key(key)
+        entry = Entry(row_key, key, kind, self.keyspace.next_id())
+        self.keyspace.cache.put(row_key, entry)
+        self.keyspace.dirty[row_key] = entry
+        self._key_added(row_key, b"")
+        return entry
+
+    def edit_or_create(self, key: bytes, kind: int) -> Entry:
+        """Return the collection to change, a new one if there is no such key. Raises WRONGTYPE."""
+        return self.edit(key, kind) or self.create(key, kind)
+
+    def changed(self, entry: Entry) -> None:
+        """Take note that an entry was changed; a collection that has become empty is deleted."""
+        if entry.count:
+            self.keyspace.dirty[entry.row_key] = entry
+        else:
+            self._remove(entry.key, entry.row_key, entry)
+
+    def put_string(self, key: bytes, value: bytes, expire_at_ms: int = 0) -> None:
+        """Let `key` be the short string `value`, whatever it was before. O(log n)."""
+        row_key = self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
+        keyspace = self.keyspace
+        old: Found | None = keyspace.cache.get(row_key)
+        if old is None:
+            old = keyspace.keys.get(row_key)
+        if old is None:
+            cell = PLAIN_STRING + value
+            self._key_added(row_key, cell)
+        elif type(old) is bytes and old[0] == STRING:
+            cell = PLAIN_STRING + value
+        else:
+            self._release(key, row_key, old)
+            cell = PLAIN_STRING + value
+        if expire_at_ms or len(key) > NAME_BYTES_MAX:
+            cell = fmt.pack_string(value, expire_at_ms, fmt.whole_if_long(key))
+            if expire_at_ms:
+                self._expiry_added(row_key, expire_at_ms, fmt.whole_if_long(key))
+        keyspace.keys.put(row_key, cell)
+        if len(cell) <= VALUE_BYTES_MAX:
+            keyspace.cache.put(row_key, cell)
+        else:
+            keyspace.cache.drop(row_key)
+
+    def put_cell(self, key: bytes, cell: bytes) -> None:
+        """Replace the cell of an existing string: same expiry, and the same id if it is in chunks."""
+        row_key = self.row_key(key)
+        self.keyspace.keys.put(row_key, cell)
+        if len(cell) <= VALUE_BYTES_MAX:
+            self.keyspace.cache.put(row_key, cell)
+        else:
+            self.keyspace.cache.drop(row_key)
+
+    def put_chunks_head(self, key: bytes, ident: int, length: int, expire_at_ms: int = 0) -> None:
+        """Let `key` be the long string whose chunks stand under `ident`, whatever it was before."""
+        row_key = self.row_key(key)
+        old = self._raw(row_key, key)
+        if old is None:
+            self._key_added(row_key, b"\0")
+        else:
+            self._release(key, row_key, old)
+        whole = fmt.whole_if_long(key)
+        if expire_at_ms:
+            self._expiry_added(row_key, expire_at_ms, whole)
+        self.keyspace.keys.put(row_key, fmt.pack_cell(STRING_CHUNKS, fmt.pack_chunks_head(ident, length), expire_at_ms, whole))
+        self.keyspace.cache.drop(row_key)
+
+    def _raw(self, row_key: bytes, key: bytes) -> Found | None:
+        """Return what stands in the row, expired or not."""
+        found: Found | None = self.keyspace.cache.get(row_key)
+        if found is None:
+            cell = self.keyspace.keys.get(row_key)
+            if cell is not None:
+                found = cell if cell[0] & TYPE_MASK in {STRING, STRING_CHUNKS} else self._decode(row_key, key, cell)
+        return found
+
+    # --- deleting ---------------------------------------------------------------------------------------------------------------
+
+    def delete(self, key: bytes) -> bool:
+        """Delete a key; tell whether it was there. O(log n), whatever its size."""
+        found = self.find(key)
+        if found is None:
+            return False
+        self._remove(key, self.row_key(key), found)
+        return True
+
+    def _remove(self, key: bytes, row_key: bytes, found: Found) -> None:
+        """Delete the row and everything that belongs to it."""
+        self._release(key, row_key, found)
+        self.keyspace.keys.delete(row_key)
+        self.keyspace.cache.drop(row_key)
+        self.keys -= 1
+        self.is_dirty = True
+        if self.flags & fmt.COUNTED:
+            self.keyspace.ranks.open(self.keyspace.keys, self.prefix).discard(row_key[4:])
+
+    def _release(self, key: bytes, row_key: bytes, found: Found) -> None:
+        """Give up what belongs to a cell besides its row: its expiry, and the rows of its collection."""
+        if type(found) is bytes:
+            expire_at_ms = fmt.expire_of(found)
+            if found[0] & TYPE_MASK == STRING_CHUNKS:
+                self.keyspace.discard_id(fmt.unpack_chunks_head(found)[0], STRING_CHUNKS)
+            elif found[0] & TYPE_MASK != STRING:
+                self.keyspace.discard_id(fmt.unpack_head(found)[0], found[0] & TYPE_MASK)
+        else:
+            assert isinstance(found, Entry)
+            expire_at_ms = found.expire_at_ms
+            self.keyspace.dirty.pop(row_key, None)
+            self.keyspace.discard_id(found.id, found.kind)
+        if expire_at_ms:
+            self._expiry_removed(row_key, expire_at_ms)
+
+    def _key_added(self, row_key: bytes, cell: bytes) -> None:
+        """Count a new key; its row must be put before the directory walks (so an empty one stands in for a collection)."""
+        self.keys += 1
+        self.is_dirty = True
+        keyspace = self.keyspace
+        if self.flags & fmt.COUNTED:
+            keyspace.keys.put(row_key, cell)
+            keyspace.ranks.open(keyspace.keys, self.prefix).add(row_key[4:])
+        elif self.keys > BLOCK_ROWS:
+            keyspace.keys.put(row_key, cell)
+            self.flags |= fmt.COUNTED
+            keyspace.ranks.build(keyspace.keys, self.prefix)
+
+    # --- expiry --------------------------------------------------------------------------------------------------------------------
+
+    def expire_at(self, found: Found) -> int:
+        """Return when what was found expires, in ms since the epoch; 0 = never."""
+        return fmt.expire_of(found) if type(found) is bytes else found.expire_at_ms  # type: ignore[union-attr]
+
+    def set_expiry(self, key: bytes, found: Found, expire_at_ms: int) -> None:
+        """Let what was found under `key` expire at `expire_at_ms`; 0 = never."""
+        row_key = self.row_key(key)
+        whole = fmt.whole_if_long(key)
+        old_ms = self.expire_at(found)
+        if old_ms:
+            self._expiry_removed(row_key, old_ms)
+        if expire_at_ms:
+            self._expiry_added(row_key, expire_at_ms, whole)
+        if isinstance(found, Entry):
+            found.expire_at_ms = expire_at_ms
+            self.keyspace.dirty[row_key] = found
+        else:
+            self.put_cell(key, fmt.pack_cell(found[0] & TYPE_MASK, found[fmt.body_offset(found) :], expire_at_ms, whole))
+
+    def _expiry_added(self, row_key: bytes, expire_at_ms: int, whole: bytes) -> None:
+        self.keyspace.expires.put(fmt.pack_u64(expire_at_ms) + row_key, whole)
+        self.volatile += 1
+        self.expire_sum_ms += expire_at_ms
+        self.is_dirty = True
+        self.keyspace.next_expire_ms = min(self.keyspace.next_expire_ms, expire_at_ms)
+
+    def _expiry_removed(self, row_key: bytes, expire_at_ms: int) -> None:
+        self.keyspace.expires.delete(fmt.pack_u64(expire_at_ms) + row_key)
+        self.volatile -= 1
+        self.expire_sum_ms -= expire_at_ms
+        self.is_dirty = True
+
+    # --- many keys --------------------------------------------------------------------------------------------------------------------
+
+    def rename(self, key: bytes, new_key: bytes, target: Database) -> None:
+        """Move an existing key to another name or database, over whatever stands there. O(log n)."""
+        found = self.find(key)
+        assert found is not None
+        row_key = self.row_key(key)
+        expire_at_ms = self.expire_at(found)
+        target.delete(new_key)
+        new_row_key, whole = target.row_key(new_key), fmt.whole_if_long(new_key)
+        if isinstance(found, Entry):
+            moved: Found = Entry(new_row_key, new_key, found.kind, found.id)
+            assert isinstance(moved, Entry)
+            moved.count, moved.flags, moved.first, moved.last = found.count, found.flags, found.first, found.last
+            moved.expire_at_ms = expire_at_ms
+            target.keyspace.dirty[new_row_key] = moved
+            target.keyspace.cache.put(new_row_key, moved)
+            target._key_added(new_row_key, b"")
+        else:
+            cell = fmt.pack_cell(found[0] & TYPE_MASK, found[fmt.body_offset(found) :], expire_at_ms, whole)
+            target.keyspace.keys.put(new_row_key, cell)
+            target.keyspace.cache.drop(new_row_key)
+            target._key_added(new_row_key, cell)
+        if expire_at_ms:
+            target._expiry_added(new_row_key, expire_at_ms, whole)
+            self._expiry_removed(row_key, expire_at_ms)
+        self.keyspace.dirty.pop(row_key, None)
+        self.keyspace.keys.delete(row_key)
+        self.keyspace.cache.drop(row_key)
+        self.keys -= 1
+        self.is_dirty = True
+        if self.flags & fmt.COUNTED:
+            self.keyspace.ranks.open(self.keyspace.keys, self.prefix).discard(row_key[4:])
+
+    def scan(self, start: bytes, prefix: bytes, rows_max: int) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+        """Visit up to `rows_max` keys from `start` on that begin with `prefix`, in the order of their rows.
+
+        Returns ([(key, cell)], where to go on), None at the end. `start` is empty or was returned before; keys that have
+        expired are left out. Long prefixes are cut where stored names are. O(log n + rows_max).
+        """
+        keyspace = self.keyspace
+        low = self.prefix + prefix[: fmt.PREFIX_BYTES]
+        high = after_prefix(low)
+        rows = keyspace.keys.take(max(self.prefix + start, low), rows_max + 1)
+        following = None
+        if len(rows) > rows_max and rows[-1][0] < high:
+            following = rows[-1][0][4:]
+        found = []
+        for row_key, cell in rows[:rows_max]:
+            if row_key >= high:
+                break
+            expire_at_ms = fmt.expire_of(cell)
+            if not expire_at_ms or expire_at_ms > keyspace.now_ms:
+                found.append((self._name_of(row_key, cell), cell))
+        return found, following
+
+    def _name_of(self, row_key: bytes, cell: bytes) -> bytes:
+        """Return the key that a row stands for."""
+        return row_key[4:] if len(row_key) < fmt.LONG_NAME_BYTES + 4 else fmt.whole_of(cell)
+
+    def select(self, index: int) -> tuple[bytes, bytes]:
+        """Return (key, cell) of the key number `index` in row order, expired or not. O(log n)."""
+        rows = self.keyspace.ranks.take(self.keyspace.keys, self.prefix, index, 1, counted=bool(self.flags & fmt.COUNTED))
+        row_key, cell = rows[0]
+        return self._name_of(row_key, cell), cell
+
+    def flush(self) -> None:
+        """Delete every key: the number leads to a new keyspace, the old one is garbage. O(1)."""
+        if self.keys:
+            self.keyspace.discard_keyspace(self)
+            self.lead_to(self.keyspace.new_keyspace(), b"")
+            self.keyspace.databases_changed = True
+
+    def lead_to(self, ident: int, row: bytes) -> None:
+        """Lead to the keyspace `ident`, whose meta row is `row` (empty for a new one)."""
+        self.id = ident
+        self.prefix = fmt.pack_u32(ident)
+        self.keys, self.volatile, self.expire_sum_ms, self.flags = fmt.unpack_keyspace(row) if row else (0, 0, 0, 0)
+        self.is_dirty = not row
+
+
+class Keyspace:
+    """All databases of a store."""
+
+    def __init__(self, store: Store, databases: int, cache_bytes: int) -> None:
+        self.store = store
+        self.keys = store.tables[fmt.KEYS]
+        self.expires = store.tables[fmt.EXPIRES]
+        self.garbage = store.tables[fmt.GARBAGE]
+        self.cache = Cache(cache_bytes)
+        self.ranks = Ranks(store)
+        self.dirty: dict[bytes, Entry] = {}  # entries to be written back
+        self.now_ms = 0  # told by the executor, once for a batch
+        self.may_expire = True  # law 1
+        self.next_expire_ms = 0  # no key expires before this; 0 = look
+        self.databases_changed = False
+        self.hits = 0
+        self.misses = 0
+        self.expired_keys = 0
+        self._ids = iter(range(0))  # reserved
+        self.databases = [Database(self, number) for number in range(databases)]
+        store.writebacks.append(self.write_back)
+        store.forgets.append(self.load)
+        self.load()
+
+    def load(self) -> None:
+        """Read what is kept in memory from the rows: at start, and after a repair."""
+        self.cache.clear()
+        self.dirty.clear()
+        self.next_expire_ms = 0
+        self.databases_changed = False
+        self._ids = iter(range(0))
+        meta = self.store.meta
+        row = meta.get(fmt.META_DATABASES)
+        keyspaces = fmt.unpack_databases(row) if row is not None else {}
+        self._next_keyspace = fmt.unpack_u32(meta.get(fmt.META_NEXT_KEYSPACE) or b"\0\0\0\0")
+        for database in self.databases:
+            ident = keyspaces.pop(database.number, None)
+            if ident is None:
+                database.lead_to(self.new_keyspace(), b"")
+                self.databases_changed = True
+            else:
+                database.lead_to(ident, meta.get(fmt.META_KEYSPACE + fmt.pack_u32(ident)) or b"")
+        self._unused_keyspaces = keyspaces  # of databases beyond the configured number: kept as they are
+
+    def write_back(self) -> None:
+        """Put the rows of everything that changed in memory (law 4). Idempotent."""
+        if self.dirty:
+            put = self.keys.put
+            for row_key, entry in self.dirty.items():
+                put(row_key, fmt.pack_head(
+                    entry.kind, entry.id, entry.count, entry.flags, entry.first, entry.last,
+                    expire_at_ms=entry.expire_at_ms, whole=fmt.whole_if_long(entry.key),
+                ))  # fmt: skip
+            self.dirty.clear()
+        for database in self.databases:
+            if database.is_dirty:
+                row = fmt.pack_keyspace(database.keys, database.volatile, database.expire_sum_ms, database.flags)
+                self.store.meta.put(fmt.META_KEYSPACE + database.prefix, row)
+                database.is_dirty = False
+        if self.databases_changed:
+            keyspaces = {database.number: database.id for database in self.databases} | self._unused_keyspaces
+            self.store.meta.put(fmt.META_DATABASES, fmt.pack_databases(keyspaces))
+            self.databases_changed = False
+
+    # --- ids ---------------------------------------------------------------------------------------------------------------
+
+    def next_id(self) -> int:
+        """Return an id that was never used."""
+        for ident in self._ids:
+            return ident
+        first = fmt.unpack_u64(self.store.meta.get(fmt.META_NEXT_ID) or fmt.pack_u64(1))
+        self.store.meta.put(fmt.META_NEXT_ID, fmt.pack_u64(first + _IDS_RESERVED))
+        self._ids = iter(range(first + 1, first + _IDS_RESERVED))
+        return first
+
+    def new_keyspace(self) -> int:
+        """Return a keyspace number that was never used."""
+        ident = self._next_keyspace
+        self._next_keyspace += 1
+        self.store.meta.put(fmt.META_NEXT_KEYSPACE, fmt.pack_u32(self._next_keyspace))
+        return ident
+
+    def discard_id(self, ident: int, kind: int) -> None:
+        """Leave the rows under an id to the reclaimer."""
+        self.garbage.put(fmt.pack_u64(ident), bytes((kind,)))
+
+    def discard_keyspace(self, database: Database) -> None:
+        """Leave all rows of a database's keyspace to the reclaimer."""
+        self.write_back()  # the reclaimer finds collections through their rows
+        self.garbage.put(database.prefix, bytes((fmt.GARBAGE_KEYSPACE,)))
+        self.store.meta.delete(fmt.META_KEYSPACE + database.prefix)
+        self.ranks.forget(self.keys, database.prefix)
+
+    # --- databases -----------------------------------------------------------------------------------------------------------
+
+    def swap(self, one: int, other: int) -> None:
+        """Let two databases exchange their keyspaces. O(1)."""
+        a, b = self.databases[one], self.databases[other]
+        for name in ("id", "prefix", "keys", "volatile", "expire_sum_ms", "flags", "is_dirty"):
+            mine, his = getattr(a, name), getattr(b, name)
+            setattr(a, name, his)
+            setattr(b, name, mine)
+        self.databases_changed = True
+
+    def flush(self) -> None:
+        """Delete every key of every database. O(databases)."""
+        for database in self.databases:
+            database.flush()
+
+    # --- time ---------------------------------------------------------------------------------------------------------------
+
+    def expire_due(self, keys_max: int) -> int:
+        """Delete up to `keys_max` keys whose time has come; return how many. O(log n) each: the head of an ordered index."""
+        if self.next_expire_ms > self.now_ms:
+            return 0
+        rows: list[Row] = self.expires.take(b"", keys_max + 1)
+        due = [row for row in rows[:keys_max] if fmt.unpack_u64(row[0]) <= self.now_ms]
+        for expires_key, whole in due:
+            self._expire(expires_key, whole)
+        if len(due) < len(rows):
+            self.next_expire_ms = fmt.unpack_u64(rows[len(due)][0])
+        else:
+            self.next_expire_ms = 0 if due else 1 << 63
+        return len(due)
+
+    def _expire(self, expires_key: bytes, whole: bytes) -> None:
+        """Delete the key of one row of `expires`."""
+        prefix = expires_key[8:12]
+        for database in self.databases:
+            if database.prefix == prefix:
+                database.find(whole or expires_key[12:])  # law 1: deletes it
+        self.expires.delete(expires_key)  # of a keyspace that was flushed, the row has no one else
+
+    def oldest_garbage(self) -> Row | None:
+        """Return the next row of `garbage`, None if there is none."""
+        rows = self.garbage.take(b"", 1)
+        return rows[0] if rows else None
+
+    def garbage_left(self) -> Iterator[Row]:
+        """Yield all rows of `garbage`."""
+        return self.garbage.prefix(b"")
+
+
+def kind_of(found: Any) -> int:
+    """Return the type number of what `Database.find` returned."""
+    return found[0] & TYPE_MASK if type(found) is bytes else found.kind

@@ -1,0 +1,179 @@
+"""The command table: what a command is, and the decorator that makes one.
+
+Theory. A command is one function: its signature is its arity, its docstring is its documentation, its flags are said beside
+it. ``@command`` turns it into a `Command` and puts it into `TABLE`; COMMAND, COMMAND DOCS and the README's table are read from
+there. A container (``CONFIG``) is a command whose subcommands (``CONFIG|GET``) are commands themselves.
+
+Laws: a handler takes the `Context` and the words after its name, and returns a plain value (see `resp`); it raises
+`ReplyError` only before its first write; it never encodes, never sends, never asks the clock.
+
+The docstring's first line is ``NAME words -- Summary. Complexity. Since version.``
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from enum import IntFlag, auto
+from typing import TYPE_CHECKING, Any, Final
+
+from lmdbredis.errors import WRONG_ARITY, ReplyError
+
+if TYPE_CHECKING:
+    import random
+
+    from lmdbredis.config import Config
+    from lmdbredis.keyspace import Database, Keyspace
+    from lmdbredis.session import Session
+
+
+class Flag(IntFlag):
+    """What a command does, in the words of COMMAND INFO."""
+
+    WRITE = auto()
+    READONLY = auto()
+    DENYOOM = auto()
+    ADMIN = auto()
+    PUBSUB = auto()
+    NOSCRIPT = auto()
+    BLOCKING = auto()
+    LOADING = auto()
+    STALE = auto()
+    SKIP_MONITOR = auto()
+    SKIP_SLOWLOG = auto()
+    ASKING = auto()
+    FAST = auto()
+    NO_AUTH = auto()
+    MAY_REPLICATE = auto()
+    NO_ASYNC_LOADING = auto()
+    NO_MULTI = auto()
+    MOVABLEKEYS = auto()
+    ALLOW_BUSY = auto()
+
+
+WRITE: Final = Flag.WRITE
+READ: Final = Flag.READONLY
+DENYOOM: Final = Flag.DENYOOM
+FAST: Final = Flag.FAST
+ADMIN: Final = Flag.ADMIN
+NOSCRIPT: Final = Flag.NOSCRIPT
+LOADING: Final = Flag.LOADING
+STALE: Final = Flag.STALE
+NO_AUTH: Final = Flag.NO_AUTH
+NO_MULTI: Final = Flag.NO_MULTI
+SKIP_SLOWLOG: Final = Flag.SKIP_SLOWLOG
+SKIP_MONITOR: Final = Flag.SKIP_MONITOR
+ALLOW_BUSY: Final = Flag.ALLOW_BUSY
+MOVABLEKEYS: Final = Flag.MOVABLEKEYS
+
+Handler = Callable[..., Any]
+KeysOf = Callable[[Sequence[bytes]], list[int]]
+
+ANY_NUMBER: Final = 1 << 30
+
+
+class Context:
+    """What a handler may know, beside its words. One object, told anew for each session and batch."""
+
+    __slots__ = ("config", "db", "keyspace", "now_ms", "random", "server", "session")
+
+    def __init__(self, keyspace: Keyspace, config: Config, random: random.Random, server: Any) -> None:
+        self.keyspace = keyspace
+        self.config = config
+        self.random = random  # chance, handed down so that a run can be repeated
+        self.server = server  # what only the server can do: see `executor.Server`
+        self.now_ms = 0  # the batch's time, ms since the epoch
+        self.db: Database = keyspace.databases[0]  # the session's database
+        self.session: Session = None  # type: ignore[assignment]  -- told before any handler runs
+
+
+class Command:
+    """One command, or one subcommand of a container."""
+
+    __slots__ = (
+        "arity", "calls", "complexity", "container", "flags", "group", "handler", "keys", "keys_of", "name", "since",
+        "subcommands", "summary", "syntax", "words_max", "words_min", "writes",
+    )  # fmt: skip
+
+    def __init__(self, name: str, handler: Handler, flags: Flag, keys: tuple[int, int, int], keys_of: KeysOf | None) -> None:
+        self.name = name  # lower case, "config|get" for a subcommand
+        self.handler = handler
+        self.flags = flags
+        self.writes = bool(flags & WRITE)
+        self.keys = keys  # first, last, step
+        self.keys_of = keys_of  # finds the keys where positions do not tell
+        self.group = handler.__module__.rpartition(".")[2]
+        self.container = name.partition("|")[0]
+        self.subcommands: dict[bytes, Command] = {}
+        self.calls = 0
+        words = 2 if "|" in name else 1
+        self.words_min, self.words_max = _words_of(handler, words)  # whole requests, the name included
+        self.arity = self.words_min if self.words_min == self.words_max else -self.words_min
+        self.syntax, self.summary, self.complexity, self.since = _parse_docstring(handler)
+
+    def wrong_arity(self) -> ReplyError:
+        """Return the error for a wrong number of words."""
+        return ReplyError(WRONG_ARITY % self.name)
+
+
+TABLE: Final[dict[bytes, Command]] = {}  # by name in upper case and in lower case: clients use both
+
+
+def command(name: str, *, flags: Flag = Flag(0), keys: tuple[int, int, int] | None = None, keys_of: KeysOf | None = None) -> Callable[[Handler], Handler]:
+    """Make the function the handler of `name` (``"SET"``, ``"CONFIG|GET"``).
+
+    `keys` is (first, last, step) as in COMMAND INFO; by default (1, 1, 1) if the first word is called ``key``, else none.
+    `keys_of` returns the positions of the keys in a request, for commands whose words must be read to know.
+    """
+
+    def register(handler: Handler) -> Handler:
+        made = Command(name.lower(), handler, flags, keys or _keys_of_signature(handler), keys_of)
+        container, _, subcommand = name.partition("|")
+        if subcommand:
+            holder = TABLE.get(container.encode())
+            if holder is None:
+                raise LookupError(f"{name}: its container is not declared")
+            holder.subcommands[subcommand.encode()] = made
+        else:
+            TABLE[name.encode()] = TABLE[name.lower().encode()] = made
+        return handler
+
+    return register
+
+
+def find(words: Sequence[bytes]) -> Command | None:
+    """Return the command or subcommand that the words call, None if there is none; for words in any case."""
+    found = TABLE.get(words[0]) or TABLE.get(words[0].upper())
+    if found is not None and found.subcommands and len(words) > 1:
+        return found.subcommands.get(words[1].upper())
+    return found
+
+
+def _words_of(handler: Handler, words: int) -> tuple[int, int]:
+    """Return the least and the greatest number of words of a request, from the handler's signature."""
+    least = most = words
+    for parameter in list(inspect.signature(handler).parameters.values())[1:]:
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            most = ANY_NUMBER
+        else:
+            most += 1
+            least += parameter.default is inspect.Parameter.empty
+    return least, most
+
+
+def _keys_of_signature(handler: Handler) -> tuple[int, int, int]:
+    names = list(inspect.signature(handler).parameters)
+    return (1, 1, 1) if len(names) > 1 and names[1] == "key" else (0, 0, 0)
+
+
+_DOCSTRING: Final = re.compile(r"(?P<syntax>.+?) -- (?P<summary>.+?)(?: (?P<complexity>O\(.+?))?\.? Since (?P<since>[\d.]+)\.", re.DOTALL)
+
+
+def _parse_docstring(handler: Handler) -> tuple[str, str, str, str]:
+    """Return (syntax, summary, complexity, since) from a handler's docstring."""
+    text = " ".join((inspect.getdoc(handler) or "").split())
+    match = _DOCSTRING.match(text)
+    if match is None:
+        raise ValueError(f"{handler.__qualname__}: the docstring must read 'NAME words -- Summary. Complexity. Since version.'")
+    return match["syntax"], match["summary"].strip(), (match["complexity"] or "").strip().rstrip("."), match["since"].rstrip(".")

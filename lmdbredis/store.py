@@ -1,0 +1,532 @@
+"""The store: LMDB holds the state, the log holds the promise.
+
+Theory. One LMDB write transaction stays open across many batches. A batch's rows are gathered in a write set, appended to
+the log as one record (that is the promise), and put into the open transaction. A checkpoint commits the transaction without
+sync, and later makes that snapshot durable in the background. After a crash: the newest synced snapshot, plus the log.
+
+A row's way: ``put`` -> `Table.batch` (the write set) and `Table.overlay` (what LMDB does not show yet) -> record in the log
+-> open transaction (`flush`) -> commit -> sync -> CONTROL.
+
+Laws:
+
+1. **The loop never waits for a commit or a sync.** A thread commits; meanwhile reads see the overlay (every row since the
+   last commit) over the last snapshot, and new rows stay in the overlay. Only work that needs a range waits (`settle`).
+   LMDB's writer lock belongs to a thread, so that thread begins, commits and aborts every write transaction.
+2. **The synced snapshot stays whole.** A read transaction pins it, so LMDB reuses none of its pages, and CONTROL holds its
+   meta page: recovery writes that back, whatever was committed or torn after it. (The simpler rule, not to commit N+1
+   before N is synced, would let the dirty pages grow for as long as a sync takes.)
+3. **The log first**: the log is synced through a snapshot's lsn before CONTROL names that snapshot.
+4. **One self-repair path**: whenever the open transaction cannot be trusted, `repair` aborts it and applies the log after the
+   last commit; recovery at start is the same code after the meta page is restored.
+5. A failing sync is final (`SyncFailed`); a full disk is not (`DiskFull`): what was appended is kept, what was not is gone.
+
+It does not know what rows mean, nor time, nor sockets. Only this room imports lmdb.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import lmdb
+
+from lmdbredis import format as fmt
+from lmdbredis import wal
+from lmdbredis.disk import Disk
+from lmdbredis.errors import DiskFull, StorageError
+
+MAP_BYTES_DEFAULT: Final = 1 << 40
+SEGMENT_BYTES_DEFAULT: Final = 64 << 20
+_READERS_MAX: Final = 126
+_TAKE_FIRST: Final = 64  # rows of the first step of a walk whose length is not known; steps double from here
+_DRAIN_ROWS: Final = 256  # rows of the backlog that one batch puts into LMDB, beyond its own
+_REPLAY_ROWS: Final = 50_000  # rows gathered from the log before they are put in key order
+_ABSENT: Final = object()
+
+Row = tuple[bytes, bytes]
+
+
+class Table:
+    """One sub-database: point reads and writes through the overlay, ordered reads from LMDB."""
+
+    __slots__ = ("_cursor_of", "_get", "batch", "fresh", "handle", "name", "number", "overlay", "settle")
+
+    def __init__(self, number: int, handle: Any, settle: Callable[[], None]) -> None:
+        self.number = number
+        self.name = fmt.TABLE_NAMES[number]
+        self.handle = handle  # LMDB's
+        self.overlay: fmt.Rows = {}  # rows that LMDB does not show yet; None = deleted
+        self.batch: fmt.Rows = {}  # rows of the batch in the making: its part of the write set
+        self.fresh: fmt.Rows = {}  # rows put since the last commit
+        self.settle = settle  # makes LMDB show everything
+        self._get: Any = None
+        self._cursor_of: Any = None
+
+    def look_at(self, transaction: Any) -> None:
+        """Read from this LMDB transaction from now on."""
+        self._get = transaction.get
+        self._cursor_of = transaction.cursor
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the row's value, None if there is no such row. O(log n)."""
+        if self.overlay and (row := self.overlay.get(key, _ABSENT)) is not _ABSENT:
+            return row  # type: ignore[return-value]
+        return self._get(key, None, self.handle)  # type: ignore[no-any-return]
+
+    def put(self, key: bytes, row: bytes) -> None:
+        """Put a row; at the latest the end of the batch logs it."""
+        self.overlay[key] = self.batch[key] = row
+
+    def delete(self, key: bytes) -> None:
+        """Delete a row, there or not."""
+        self.overlay[key] = self.batch[key] = None
+
+    # Ordered reads. A walk of known length is one call into C: `take`.
+
+    def take(self, start: bytes, rows_max: int) -> list[Row]:
+        """Return up to `rows_max` rows from the first whose key is >= `start`, ascending."""
+        if self.overlay:
+            self.settle()
+        with self._cursor_of(self.handle) as cursor:
+            return list(islice(cursor.iternext(), rows_max)) if cursor.set_range(start) else []
+
+    def take_keys(self, start: bytes, rows_max: int) -> list[bytes]:
+        """As `take`, the keys only."""
+        if self.overlay:
+            self.settle()
+        with self._cursor_of(self.handle) as cursor:
+            return list(islice(cursor.iternext(True, False), rows_max)) if cursor.set_range(start) else []
+
+    def take_back(self, stop: bytes, rows_max: int) -> list[Row]:
+        """Return up to `rows_max` rows whose keys are < `stop`, descending."""
+        if self.overlay:
+            self.settle()
+        with self._cursor_of(self.handle) as cursor:
+            found = cursor.prev() if cursor.set_range(stop) else cursor.last()
+            return list(islice(cursor.iterprev(), rows_max)) if found else []
+
+    def range(self, start: bytes, stop: bytes) -> Iterator[Row]:
+        """Yield the rows with start <= key < stop, ascending, in steps, so that rows may be written meanwhile."""
+        step = _TAKE_FIRST
+        while True:
+            rows = self.take(start, step)
+            if not rows:
+                return
+            if rows[-1][0] >= stop:
+                yield from rows[: bisect_left(rows, stop, key=lambda row: row[0])]
+                return
+            yield from rows
+            if len(rows) < step:
+                return
+            start = rows[-1][0] + b"\0"
+            step = min(step * 2, 4096)
+
+    def range_back(self, start: bytes, stop: bytes) -> Iterator[Row]:
+        """Yield the rows with start <= key < stop, descending, in steps."""
+        step = _TAKE_FIRST
+        while True:
+            rows = self.take_back(stop, step)
+            for row in rows:
+                if row[0] < start:
+                    return
+                yield row
+            if len(rows) < step:
+                return
+            stop = rows[-1][0]
+            step = min(step * 2, 4096)
+
+    def prefix(self, prefix: bytes) -> Iterator[Row]:
+        """Yield the rows whose keys begin with `prefix`, ascending."""
+        return self.range(prefix, after_prefix(prefix))
+
+    def last_with(self, prefix: bytes) -> Row | None:
+        """Return the last row whose key begins with `prefix`, None if there is none."""
+        rows = self.take_back(after_prefix(prefix), 1)
+        return rows[0] if rows and rows[0][0].startswith(prefix) else None
+
+
+def after_prefix(prefix: bytes) -> bytes:
+    """Return the least key that is greater than every key beginning with `prefix` (keys have at most 511 bytes)."""
+    stripped = prefix.rstrip(b"\xff")
+    if not stripped:
+        return b"\xff" * 512
+    return stripped[:-1] + bytes((stripped[-1] + 1,))
+
+
+class Store:
+    """The directory, open for the one writer. See the module for its laws.
+
+    Raises StorageError if the directory is damaged, of a newer format, or locked by another server.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        replid: str,
+        *,
+        disk: Disk | None = None,
+        map_bytes: int = MAP_BYTES_DEFAULT,
+        segment_bytes: int = SEGMENT_BYTES_DEFAULT,
+    ) -> None:
+        """Open or create the store; a new one takes `replid` (40 hex characters) as the name of its history."""
+        self.directory = directory
+        self.disk = disk or Disk()
+        self.replayed_rows = 0  # what the last opening took from the log
+        self.dirty_rows = 0  # rows put since the last commit began
+        self.writebacks: list[Callable[[], None]] = []  # called before rows are read in order or logged: write what is held back
+        self.forgets: list[Callable[[], None]] = []  # called after a repair: whatever was derived from rows is stale
+        self.commits = 0
+        self._lock_fd = self._lock()
+        self._writer = ThreadPoolExecutor(1, "lmdb-writer")  # law 1: owns LMDB's writer lock
+        self._syncer = ThreadPoolExecutor(1, "checkpoint-sync")
+        self._committing: Future[Any] | None = None
+        self._committing_lsn = 0
+        self._syncing: Future[fmt.Control] | None = None
+        self._snapshot: Any = None  # read transaction on the last commit while the next is being made
+        self._pin: Any = None  # read transaction on the synced snapshot
+        self._next_pin: Any = None
+        try:
+            self.control = self._restore_synced_snapshot() or fmt.Control(replid)
+            self._env = lmdb.open(
+                str(directory), map_size=map_bytes, max_dbs=32, sync=False, metasync=False,
+                readahead=False, meminit=False, max_readers=_READERS_MAX,
+            )  # fmt: skip
+        except lmdb.Error as error:
+            self._unlock()
+            raise StorageError(f"data.mdb cannot be opened: {error}") from error
+        except BaseException:
+            self._unlock()
+            raise
+        self._data_fd = os.open(directory / "data.mdb", os.O_RDWR)
+        self._txn: Any = self._begin()
+        self.tables = [Table(number, self._env.open_db(name, txn=self._txn), self.settle) for number, name in fmt.TABLE_NAMES.items()]
+        self._look_at(self._txn)
+        self.meta = self.tables[fmt.META]
+        self.committed_lsn = self._read_lsn()
+        end_lsn = self._replay()
+        self.wal = wal.Wal(directory / "wal", self.disk, end_lsn, segment_bytes)
+        if not self.control.meta_body:
+            self.checkpoint()
+        self._pin = self._env.begin()
+
+    # --- the directory --------------------------------------------------------------------------------------------------
+
+    def _lock(self) -> int:
+        """Take the directory, or raise StorageError if another server has it."""
+        fd = os.open(self.directory / "LOCK", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
+            os.close(fd)
+            raise StorageError(f"another server (pid {holder or 'unknown'}) is using the directory {self.directory}") from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        return fd
+
+    def _unlock(self) -> None:
+        os.close(self._lock_fd)
+
+    def _restore_synced_snapshot(self) -> fmt.Control | None:
+        """Make data.mdb show the snapshot that CONTROL names; return CONTROL, None if there is none.
+
+        Both meta pages are overwritten by the one that CONTROL kept: whatever was committed later may not be whole.
+        """
+        path = self.directory / "CONTROL"
+        if not path.exists():
+            return None
+        control = fmt.unpack_control(path.read_bytes())
+        data = self.directory / "data.mdb"
+        if not data.exists():
+            raise StorageError(f"{data} is missing, though CONTROL names a snapshot in it: restore a backup")
+        fd = os.open(data, os.O_RDWR)
+        try:
+            page_bytes = fmt.meta_page_bytes(os.pread(fd, 4096, 0))
+            bodies = [os.pread(fd, fmt.META_BODY_BYTES, page * page_bytes + fmt.META_BODY_OFFSET) for page in (0, 1)]
+            valid = [body for body in bodies if fmt.meta_body_is_valid(body)]
+            newest = max(map(fmt.meta_txnid, valid), default=0)
+            if valid and newest < control.txnid:
+                raise StorageError(f"data.mdb holds an older state ({newest}) than CONTROL names ({control.txnid}). If data.mdb was restored from a copy, move CONTROL and wal/ away")
+            if newest != control.txnid:
+                self.disk.reached("restore")
+                for page in (0, 1):
+                    self.disk.pwrite(fd, [control.meta_body], page * page_bytes + fmt.META_BODY_OFFSET)
+                self.disk.fdatasync(fd)
+        finally:
+            os.close(fd)
+        return control
+
+    def _read_lsn(self) -> int:
+        """Return how far the log is in LMDB's rows; makes the meta rows of a new store."""
+        version = self.meta.get(fmt.META_VERSION)
+        if version is None:
+            self._txn.put(fmt.META_VERSION, fmt.pack_u32(fmt.FORMAT_VERSION), db=self.meta.handle)
+        else:
+            fmt.refuse_newer(fmt.unpack_u32(version), "data.mdb")
+        row = self.meta.get(fmt.META_LSN)
+        return fmt.unpack_u64(row) if row is not None else 0
+
+    def close(self, *, checkpoint: bool = True) -> None:
+        """Close; with a checkpoint, so that the next opening replays nothing. Raises DiskFull, SyncFailed."""
+        try:
+            if checkpoint:
+                self.checkpoint()
+        finally:
+            self._wait_for_commit()
+            if self._syncing is not None:
+                self._syncing.exception()
+            self._writer.submit(self._txn.abort).result()
+            self._writer.shutdown()
+            self._syncer.shutdown()
+            for pin in (self._pin, self._next_pin):
+                if pin is not None:
+                    pin.abort()
+            self._env.close()
+            os.close(self._data_fd)
+            self.wal.close()
+            self._unlock()
+
+    # --- a batch ----------------------------------------------------------------------------------------------------------
+
+    def append(self, time_ms: int) -> bool:
+        """Log the batch as one record; tell whether there was anything to log. Raises DiskFull: then `repair`."""
+        for writeback in self.writebacks:
+            writeback()
+        write_set = {table.number: table.batch for table in self.tables if table.batch}
+        if not write_set:
+            return False
+        self.wal.append(fmt.pack_write_set(write_set), time_ms)
+        self.disk.reached("wal.appended")
+        for table in self.tables:
+            if table.batch:
+                self.dirty_rows += len(table.batch)
+                table.fresh.update(table.batch)
+                table.batch = {}
+        return True
+
+    def flush(self) -> None:
+        """Put the overlay into the open transaction, a backlog in portions; nothing while a commit is on its way.
+
+        Raises lmdb.Error or DiskFull: then `repair`.
+        """
+        if self._committing is not None:
+            return
+        for table in self.tables:
+            overlay = table.overlay
+            if not overlay:
+                continue
+            if len(overlay) > 4 * _DRAIN_ROWS:
+                part = dict(islice(overlay.items(), max(_DRAIN_ROWS, len(overlay) // 8)))
+                self._put_rows(table, part)
+                for key in part:
+                    del overlay[key]
+            else:
+                self._put_rows(table, overlay)
+                table.overlay = {}
+
+    def settle(self) -> None:
+        """Make LMDB show every row, waiting for a commit that is on its way. For reads in order."""
+        self._wait_for_commit()
+        for writeback in self.writebacks:
+            writeback()
+        for table in self.tables:
+            if table.overlay:
+                self._put_rows(table, table.overlay)
+                table.overlay = {}
+
+    def _put_rows(self, table: Table, rows: fmt.Rows) -> None:
+        """Put rows (None = delete) into the open transaction."""
+        handle = table.handle
+        if None in rows.values():
+            delete = self._txn.delete
+            puts = []
+            for key, row in rows.items():
+                if row is None:
+                    delete(key, b"", handle)
+                else:
+                    puts.append((key, row))
+        else:
+            puts = rows.items()  # type: ignore[assignment]
+        with self._txn.cursor(handle) as cursor:
+            cursor.putmulti(puts)
+
+    def delete_unlogged(self, table: Table, keys: list[bytes]) -> None:
+        """Delete rows that no name leads to any more, in LMDB only: whoever replays the log does this by himself."""
+        self.settle()
+        for key in keys:
+            self._txn.delete(key, b"", table.handle)
+        self.dirty_rows += len(keys)
+
+    def put_unlogged(self, table: Table, key: bytes, row: bytes) -> None:
+        """Put a row of local bookkeeping (garbage), in LMDB only."""
+        self.settle()
+        self._txn.put(key, row, db=table.handle)
+        self.dirty_rows += 1
+
+    # --- checkpoints ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_committing(self) -> bool:
+        """Tell whether a commit is on its way: then reads in order would wait."""
+        return self._committing is not None
+
+    def begin_commit(self) -> None:
+        """Begin to commit the open transaction in the writer thread. Between batches only."""
+        self.settle()
+        self._committing_lsn = self.wal.end_lsn
+        self._txn.put(fmt.META_LSN, fmt.pack_u64(self._committing_lsn), db=self.meta.handle)
+        self._snapshot = self._env.begin()
+        for table in self.tables:
+            table.overlay, table.fresh = table.fresh, {}
+            table.look_at(self._snapshot)
+        self.dirty_rows = 0
+        self._committing = self._writer.submit(self._commit, self._txn)
+
+    def _commit(self, transaction: Any) -> Any:
+        """Commit and begin the next transaction. Writer thread."""
+        self.disk.reached("commit")
+        transaction.commit()
+        self.disk.reached("committed")
+        return self._env.begin(write=True)
+
+    def _begin(self) -> Any:
+        return self._writer.submit(self._env.begin, write=True).result()
+
+    def _look_at(self, transaction: Any) -> None:
+        for table in self.tables:
+            table.look_at(transaction)
+
+    def poll(self) -> None:
+        """Take note of a commit or a sync that has finished. Raises what they raised; after DiskFull, `repair`."""
+        if self._committing is not None and self._committing.done():
+            self._wait_for_commit()
+        if self._syncing is not None and self._syncing.done():
+            self._finish_sync()
+
+    def _wait_for_commit(self) -> None:
+        """Wait for the commit that is on its way, if any, and go on in the new transaction."""
+        if self._committing is None:
+            return
+        committing, self._committing = self._committing, None
+        self._snapshot, snapshot = None, self._snapshot
+        try:
+            self._txn = committing.result()
+        except lmdb.Error as error:
+            snapshot.abort()
+            self._txn = self._begin()
+            raise DiskFull(f"commit: {error}") from error
+        snapshot.abort()
+        self.commits += 1
+        self.committed_lsn = self._committing_lsn
+        for table in self.tables:
+            table.overlay = dict(table.fresh)
+        self._look_at(self._txn)
+
+    def begin_sync(self) -> bool:
+        """Begin to make the last commit durable in the sync thread; tell whether there was anything to do."""
+        if self._syncing is not None or self._committing is not None or self.committed_lsn == self.control.lsn:
+            return False
+        self._next_pin = self._env.begin()
+        txnid = self._next_pin.id()
+        page_bytes = self._env.stat()["psize"]
+        meta_body = os.pread(self._data_fd, fmt.META_BODY_BYTES, (txnid & 1) * page_bytes + fmt.META_BODY_OFFSET)
+        if not fmt.meta_body_is_valid(meta_body) or fmt.meta_txnid(meta_body) != txnid:
+            raise StorageError(f"data.mdb was changed by someone else: its meta page is not that of snapshot {txnid}")
+        control = fmt.Control(self.control.replid, self.control.replid2, self.control.replid2_lsn, self.committed_lsn, txnid, meta_body)
+        self._syncing = self._syncer.submit(self._sync, control)
+        return True
+
+    def _sync(self, control: fmt.Control) -> fmt.Control:
+        """Make the snapshot that `control` names durable, the log first. Sync thread."""
+        self.wal.sync()
+        self.disk.reached("sync")
+        self.disk.fdatasync(self._data_fd)
+        self.disk.reached("synced")
+        self.disk.replace(self.directory / "CONTROL", fmt.pack_control(control))
+        return control
+
+    def _finish_sync(self) -> None:
+        """Take note of a finished sync: the snapshot it made durable is pinned instead of the one before."""
+        assert self._syncing is not None
+        syncing, self._syncing = self._syncing, None
+        pin, self._pin, self._next_pin = self._pin, self._next_pin, None
+        if pin is not None:
+            pin.abort()
+        self.control = syncing.result()
+
+    def checkpoint(self) -> None:
+        """Commit and sync everything, here and now. Raises DiskFull, SyncFailed."""
+        self._wait_for_commit()
+        self.begin_commit()
+        self._wait_for_commit()
+        if self._syncing is not None:
+            self._syncing.exception()
+            self._finish_sync()
+        if self.begin_sync():
+            assert self._syncing is not None
+            self._syncing.exception()
+            self._finish_sync()
+
+    # --- recovery --------------------------------------------------------------------------------------------------------------
+
+    def repair(self) -> None:
+        """Forget what is not in the log: abort the open transaction and apply the log after the last commit (law 4)."""
+        self.disk.reached("repair")
+        if self._committing is not None:
+            try:
+                self._wait_for_commit()
+            except DiskFull:
+                pass  # the new transaction stands on the commit before, which is all that is needed
+        for table in self.tables:
+            table.overlay, table.batch, table.fresh = {}, {}, {}
+        self._writer.submit(self._txn.abort).result()
+        self._txn = self._begin()
+        self._look_at(self._txn)
+        self._replay()
+        for forget in self.forgets:
+            forget()
+
+    def _replay(self) -> int:
+        """Apply the log from `committed_lsn` to the open transaction; return the lsn of its end."""
+        end_lsn = self.committed_lsn
+        self.replayed_rows = 0
+        pending: fmt.WriteSet = {}
+        rows = 0
+        for record in wal.read(self.directory / "wal", self.committed_lsn):
+            for number, part in fmt.unpack_write_set(record.payload).items():
+                pending.setdefault(number, {}).update(part)
+                rows += len(part)
+            end_lsn = record.end_lsn
+            if rows > _REPLAY_ROWS:
+                self._apply(pending)
+                pending, rows = {}, 0
+        self._apply(pending)
+        self.dirty_rows = self.replayed_rows
+        return end_lsn
+
+    def _apply(self, write_set: fmt.WriteSet) -> None:
+        """Put rows of the log into the open transaction, in key order: each page is visited once."""
+        self.disk.reached("replay")
+        for number, part in write_set.items():
+            table = self.tables[number]
+            self._put_rows(table, dict(sorted(part.items())))
+            table.fresh.update(part)
+            self.replayed_rows += len(part)
+
+    # --- inspection ------------------------------------------------------------------------------------------------------------
+
+    def info(self) -> dict[str, int]:
+        """Return sizes in bytes and counts: the data file, the log, pages in use."""
+        info = self._env.info()
+        return {
+            "data_bytes": os.fstat(self._data_fd).st_size,
+            "wal_bytes": self.wal.size_bytes(),
+            "used_bytes": (info["last_pgno"] + 1) * self._env.stat()["psize"],
+            "readers": info["num_readers"],
+        }

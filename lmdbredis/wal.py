@@ -1,0 +1,254 @@
+"""The log: an endless stream of bytes in segment files, addressed by lsn.
+
+Theory: an lsn is a byte offset in the stream, as in PostgreSQL; a segment's file is named by the lsn of its first byte, so
+address and file position differ by a constant. Records are appended with one write each; `sync` makes everything that was
+appended before it durable and may run in another thread while appending goes on. Layouts are in `format`.
+
+Laws:
+
+1. A record never crosses segments; the next segment begins exactly where the last record ends.
+2. Where the log ends: at the first address that holds no whole record with that address inside it.
+3. A bad record is the torn tail of a power cut, and everything after it is dropped, unless a later whole record says that
+   the bad one had been synced: then it is damage, and the log refuses to open (`StorageError`).
+4. Room is taken ahead of need (a spare segment, preallocated by whoever calls `prepare`): on a full disk the append fails
+   before anything of the record counts.
+
+It knows nothing of what records mean, of threads or of time.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from lmdbredis import format as fmt
+from lmdbredis.disk import Disk
+from lmdbredis.errors import StorageError
+
+
+class Record(NamedTuple):
+    """One record of the log."""
+
+    lsn: int
+    end_lsn: int
+    time_ms: int
+    flags: int
+    payload: bytes
+
+
+def segment_path(directory: Path, base_lsn: int) -> Path:
+    """Return the file of the segment that begins at `base_lsn`."""
+    return directory / f"{base_lsn:016x}.wal"
+
+
+def segments(directory: Path) -> list[int]:
+    """Return the base lsn of each segment in the directory, ascending."""
+    found = []
+    for path in directory.glob("*.wal"):
+        with suppress(ValueError):
+            found.append(int(path.stem, 16))
+    return sorted(found)
+
+
+def read(directory: Path, from_lsn: int) -> Iterator[Record]:
+    """Yield the records from address `from_lsn` to the end of the log. Raises StorageError for damage or a gap."""
+    bases = segments(directory)
+    held = [base for base in bases if base <= from_lsn]
+    if bases and not held:
+        text = f"the log begins at {bases[0]:016x}, after {from_lsn:016x} where it is needed: segments are missing"
+        raise StorageError(text)
+    at = from_lsn
+    for index, base in enumerate(bases[len(held) - 1 :] if held else [], start=max(len(held) - 1, 0)):
+        if base > at:
+            _refuse_if_promised(directory, bases[index:], at)
+            return
+        with segment_path(directory, base).open("rb") as file:
+            if fmt.unpack_segment_header(file.read(fmt.SEGMENT_HEADER_BYTES)) is None:
+                at = max(at, base)
+                break
+            at = max(at, base + fmt.SEGMENT_HEADER_BYTES)
+            file.seek(at - base)
+            while (record := _read_record(file.read, at)) is not None:
+                yield record
+                at = record.end_lsn
+        if index + 1 == len(bases) or bases[index + 1] != at:
+            break
+    _refuse_if_promised(directory, [base for base in bases if base >= at] or bases[-1:], at)
+
+
+def _read_record(read_bytes: Callable[[int], bytes], at: int) -> Record | None:
+    """Return the whole record at address `at` of an open segment, or None."""
+    head = read_bytes(fmt.RECORD_HEADER_BYTES)
+    if len(head) < fmt.RECORD_HEADER_BYTES:
+        return None
+    header = fmt.unpack_record_header(head)
+    if header.lsn != at:
+        return None
+    payload = read_bytes(header.payload_bytes)
+    if len(payload) < header.payload_bytes or not fmt.record_is_whole(head, payload):
+        return None
+    return Record(at, at + fmt.RECORD_HEADER_BYTES + header.payload_bytes, header.time_ms, header.flags, payload)
+
+
+def _refuse_if_promised(directory: Path, bases: list[int], end_lsn: int) -> None:
+    """Raise StorageError if a whole record after `end_lsn` says that the log had been synced beyond `end_lsn`."""
+    for base in bases:
+        content = segment_path(directory, base).read_bytes().rstrip(b"\0")
+        at = max(end_lsn - base, fmt.SEGMENT_HEADER_BYTES)
+        while (at := _next_candidate(content, at, base)) >= 0:
+            head = content[at : at + fmt.RECORD_HEADER_BYTES]
+            header = fmt.unpack_record_header(head)
+            payload = content[at + fmt.RECORD_HEADER_BYTES : at + fmt.RECORD_HEADER_BYTES + header.payload_bytes]
+            if header.synced_lsn > end_lsn and len(payload) == header.payload_bytes and fmt.record_is_whole(head, payload):
+                text = (
+                    f"the log is damaged at {end_lsn:016x}: a record that had been synced is not whole, and records follow it. "
+                    "Run `lmdbredis wal DIR` to see it, and restore a backup"
+                )
+                raise StorageError(text)
+            at += 1
+
+
+def _next_candidate(content: bytes, at: int, base: int) -> int:
+    """Return the next position from `at` where a header holds its own address, or -1."""
+    while at + fmt.RECORD_HEADER_BYTES <= len(content):
+        high = fmt.pack_u64(base + at)[:5]  # these bytes change once in 16 MB: a fast search for them
+        limit = min(len(content), ((base + at | 0xFFFFFF) + 1) - base + 13)
+        found = content.find(high, at + 8, limit)
+        if found < 0:
+            at = max(limit - 13, at + 1)
+            continue
+        at = found - 8
+        if at + fmt.RECORD_HEADER_BYTES > len(content):
+            return -1
+        if fmt.unpack_u64(content, at + 8) == base + at:
+            return at
+        at += 1
+    return -1
+
+
+def _holds(path: Path, size_bytes: int) -> bool:
+    """Tell whether the segment has a whole header and at least `size_bytes` bytes."""
+    with path.open("rb") as file:
+        return fmt.unpack_segment_header(file.read(fmt.SEGMENT_HEADER_BYTES)) is not None and path.stat().st_size >= size_bytes
+
+
+class Wal:
+    """The log open for appending. Single writer; `sync` may run in any thread, `prepare` in one."""
+
+    def __init__(self, directory: Path, disk: Disk, end_lsn: int, segment_bytes: int) -> None:
+        """Open the log to append at `end_lsn`, its end: whatever stands after it is erased, so it cannot come back."""
+        self.directory = directory
+        self.end_lsn = end_lsn  # address of the next record
+        self.synced_lsn = end_lsn  # everything before it is on disk
+        self._disk = disk
+        self._segment_bytes = segment_bytes
+        self._spare = directory / "spare"
+        self._fds: list[int] = []  # segments that are open: full ones that are not synced yet, and the current one, last
+        self._names_changed = False  # the directory must be synced too
+        self._sync_lock = threading.Lock()
+        directory.mkdir(exist_ok=True)
+        bases = segments(directory)
+        for base in bases:
+            if base > end_lsn:
+                segment_path(directory, base).unlink()
+        current = [base for base in bases if base <= end_lsn]
+        self._base = -1  # lsn where the current segment begins
+        if current and _holds(segment_path(directory, current[-1]), end_lsn - current[-1]):
+            self._base = current[-1]
+            self._fds.append(os.open(segment_path(directory, self._base), os.O_RDWR))
+            os.ftruncate(self._fds[-1], end_lsn - self._base)
+            self.synced_lsn = 0  # what a crashed server wrote may not be on disk yet
+        else:
+            self._begin_segment()
+        self.sync()
+
+    def append(self, payload: bytes, time_ms: int, flags: int = 0) -> int:
+        """Write one record and return the lsn after it. Raises DiskFull: then nothing was appended."""
+        lsn = self.end_lsn
+        size = fmt.RECORD_HEADER_BYTES + len(payload)
+        if lsn - self._base + size > self._segment_bytes and lsn - self._base > fmt.SEGMENT_HEADER_BYTES:
+            self._begin_segment()
+            lsn = self.end_lsn
+        head = fmt.pack_record_header(payload, lsn, self.synced_lsn, time_ms, flags)
+        self._disk.pwrite(self._fds[-1], (head, payload), lsn - self._base)
+        self.end_lsn = lsn + size
+        return self.end_lsn
+
+    def _begin_segment(self) -> None:
+        """Begin the segment at `end_lsn`, from the spare if there is one. Raises DiskFull: then nothing has changed."""
+        self._disk.reached("wal.rotate")
+        if not self._spare.exists():
+            self.prepare()
+        fd = os.open(self._spare, os.O_RDWR)
+        try:
+            self._disk.pwrite(fd, (fmt.pack_segment_header(self.end_lsn),), 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._spare.rename(segment_path(self.directory, self.end_lsn))
+        self._disk.reached("wal.rotated")
+        self._fds.append(fd)
+        self._base = self.end_lsn
+        self._names_changed = True
+        self.end_lsn += fmt.SEGMENT_HEADER_BYTES
+
+    def wants_spare(self) -> bool:
+        """Tell whether the segment is half full and no spare is at hand: time to `prepare` one."""
+        return self.end_lsn - self._base > self._segment_bytes // 2 and not self._spare.exists()
+
+    def prepare(self) -> None:
+        """Make the spare segment. Raises DiskFull. For a thread: it may take milliseconds."""
+        making = self._spare.with_name("spare.new")
+        fd = os.open(making, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            self._disk.allocate(fd, self._segment_bytes)
+            making.rename(self._spare)
+        except BaseException:
+            making.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(fd)
+
+    def sync(self) -> int:
+        """Put everything appended so far on disk; return the lsn up to which that is now true. Raises SyncFailed.
+
+        For any thread: what is appended meanwhile is left to the next sync. The order of the first three reads is what makes
+        that safe: a rotation opens the new segment and marks the directory before it moves `end_lsn`.
+        """
+        with self._sync_lock:
+            target = self.end_lsn
+            names_changed, self._names_changed = self._names_changed, False
+            open_segments = list(self._fds)
+            if target == self.synced_lsn and not names_changed:
+                return target
+            for fd in open_segments:
+                self._disk.fdatasync(fd)
+            if names_changed:
+                self._disk.sync_directory(self.directory)
+            for fd in open_segments[:-1]:  # full and synced; the last one may be in use
+                self._fds.remove(fd)
+                os.close(fd)
+            self.synced_lsn = max(self.synced_lsn, target)
+            return target
+
+    def trim(self, before_lsn: int) -> None:
+        """Remove the segments that end at or before `before_lsn`; never the current one."""
+        bases = segments(self.directory)
+        for base, following in zip(bases, bases[1:], strict=False):
+            if following <= before_lsn and base < self._base:
+                segment_path(self.directory, base).unlink(missing_ok=True)
+
+    def size_bytes(self) -> int:
+        """Return how many bytes the log holds."""
+        bases = segments(self.directory)
+        return self.end_lsn - bases[0] if bases else 0
+
+    def close(self) -> None:
+        """Sync and close. Raises SyncFailed."""
+        self.sync()
+        os.close(self._fds.pop())
+        self._spare.unlink(missing_ok=True)
