@@ -76,14 +76,16 @@ ANY_NUMBER: Final = 1 << 30
 class Context:
     """What a handler may know, beside its words. One object, told anew for each session and batch."""
 
-    __slots__ = ("config", "db", "keyspace", "now_ms", "random", "server", "session")
+    __slots__ = ("config", "db", "executor", "keyspace", "now_ms", "now_us", "random", "server", "session")
 
-    def __init__(self, keyspace: Keyspace, config: Config, random: random.Random, server: Any) -> None:
+    def __init__(self, keyspace: Keyspace, config: Config, random: random.Random, server: Any, executor: Any) -> None:
         self.keyspace = keyspace
         self.config = config
         self.random = random  # chance, handed down so that a run can be repeated
         self.server = server  # what only the server can do: see `executor.Server`
+        self.executor = executor  # its `after_batch` and counters
         self.now_ms = 0  # the batch's time, ms since the epoch
+        self.now_us = 0
         self.db: Database = keyspace.databases[0]  # the session's database
         self.session: Session = None  # type: ignore[assignment]  -- told before any handler runs
 

@@ -50,6 +50,7 @@ _REPLAY_ROWS: Final = 50_000  # rows gathered from the log before they are put i
 _ABSENT: Final = object()
 
 Row = tuple[bytes, bytes]
+EngineFull = (lmdb.MapFullError, lmdb.DiskError)  # no room in the map or on the disk
 
 
 class Table:
@@ -204,16 +205,18 @@ class Store:
             self._unlock()
             raise
         self._data_fd = os.open(directory / "data.mdb", os.O_RDWR)
+        self._pin = self._env.begin()
         self._txn: Any = self._begin()
         self.tables = [Table(number, self._env.open_db(name, txn=self._txn), self.settle) for number, name in fmt.TABLE_NAMES.items()]
-        self._look_at(self._txn)
         self.meta = self.tables[fmt.META]
+        self._look_at(self._txn)
         self.committed_lsn = self._read_lsn()
+        self._txn = self._writer.submit(self._commit, self._txn).result()  # handles live from the commit of their transaction
+        self._look_at(self._txn)
         end_lsn = self._replay()
         self.wal = wal.Wal(directory / "wal", self.disk, end_lsn, segment_bytes)
         if not self.control.meta_body:
             self.checkpoint()
-        self._pin = self._env.begin()
 
     # --- the directory --------------------------------------------------------------------------------------------------
 
@@ -313,7 +316,7 @@ class Store:
     def flush(self) -> None:
         """Put the overlay into the open transaction, a backlog in portions; nothing while a commit is on its way.
 
-        Raises lmdb.Error or DiskFull: then `repair`.
+        Raises EngineFull or DiskFull: then `repair`.
         """
         if self._committing is not None:
             return
@@ -417,7 +420,7 @@ class Store:
         self._snapshot, snapshot = None, self._snapshot
         try:
             self._txn = committing.result()
-        except lmdb.Error as error:
+        except EngineFull as error:
             snapshot.abort()
             self._txn = self._begin()
             raise DiskFull(f"commit: {error}") from error
@@ -472,6 +475,18 @@ class Store:
             assert self._syncing is not None
             self._syncing.exception()
             self._finish_sync()
+
+    def probe(self, time_ms: int) -> None:
+        """Find out whether the disk has room: log an empty record and commit. Raises DiskFull while it has not."""
+        self.wal.append(fmt.pack_write_set({}), time_ms)
+        if self.dirty_rows:
+            self._wait_for_commit()
+            self.begin_commit()
+            self._wait_for_commit()
+
+    def trim_wal(self, keep_bytes: int) -> None:
+        """Remove log segments that no synced snapshot needs, but for the last `keep_bytes` bytes."""
+        self.wal.trim(min(self.control.lsn, self.wal.end_lsn - keep_bytes))
 
     # --- recovery --------------------------------------------------------------------------------------------------------------
 

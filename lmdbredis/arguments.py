@@ -1,0 +1,92 @@
+"""A request's words, read: the argument cursor, and numbers that refuse with the right error.
+
+Options are read in the order of the manual page, so that a handler reads like its syntax line::
+
+    options = Arguments(rest)
+    while options:
+        if options.accept(b"COUNT"):
+            count = integer(options.next())
+        else:
+            raise ReplyError(SYNTAX)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lmdbredis.errors import NOT_FLOAT, NOT_INTEGER, NOT_POSITIVE, OUT_OF_RANGE, SYNTAX, ReplyError
+from lmdbredis.words import parse_float, parse_int
+
+
+class Arguments:
+    """A cursor over words."""
+
+    __slots__ = ("_at", "_words")
+
+    def __init__(self, words: Sequence[bytes]) -> None:
+        self._words = words
+        self._at = 0
+
+    def __bool__(self) -> bool:
+        return self._at < len(self._words)
+
+    def __len__(self) -> int:
+        return len(self._words) - self._at
+
+    def accept(self, name: bytes, values: int = 0) -> bool:
+        """Step over the word `name` (upper case) if it is next, in any case, and at least `values` words follow it."""
+        at = self._at
+        if at + values < len(self._words) and self._words[at].upper() == name:
+            self._at = at + 1
+            return True
+        return False
+
+    def next(self) -> bytes:
+        """Return the next word. Raises a syntax error if there is none."""
+        if self._at == len(self._words):
+            raise ReplyError(SYNTAX)
+        self._at += 1
+        return self._words[self._at - 1]
+
+    def take(self, count: int) -> Sequence[bytes]:
+        """Return the next `count` words. Raises a syntax error if there are fewer."""
+        if count < 0 or count > len(self):
+            raise ReplyError(SYNTAX)
+        self._at += count
+        return self._words[self._at - count : self._at]
+
+    def rest(self) -> Sequence[bytes]:
+        """Return all words that are left."""
+        return self.take(len(self))
+
+
+def integer(word: bytes, error: str = NOT_INTEGER) -> int:
+    """Return the 64-bit integer a word spells. Raises ReplyError."""
+    number = parse_int(word)
+    if number is None:
+        raise ReplyError(error)
+    return number
+
+
+def number(word: bytes, error: str = NOT_FLOAT) -> float:
+    """Return the double a word spells. Raises ReplyError."""
+    found = parse_float(word)
+    if found is None:
+        raise ReplyError(error)
+    return found
+
+
+def positive(word: bytes, error: str = NOT_POSITIVE) -> int:
+    """Return the integer >= 0 a word spells. Raises ReplyError: no number and a negative number have the same text."""
+    found = parse_int(word)
+    if found is None or found < 0:
+        raise ReplyError(error)
+    return found
+
+
+def count_in_range(word: bytes) -> int:
+    """Return the integer a word spells, of which twice the size is still one (counts of HRANDFIELD and its like)."""
+    found = integer(word)
+    if not -(2**62) < found < 2**62:
+        raise ReplyError(OUT_OF_RANGE)
+    return found

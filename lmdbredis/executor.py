@@ -1,0 +1,247 @@
+"""The executor: the only writer. Requests in, one record into the log, replies out.
+
+Theory. A batch is what the clients sent in one tick of the loop. `Executor.run` runs the requests of all its sessions one
+after another against the keyspace, then appends everything that changed as one record, and only then are there replies.
+The straight way from a request to its handler is a dictionary lookup and a call; whatever needs more thought (names in odd
+case, wrong arity, sessions behind a gate, a full disk) takes `_slowly`.
+
+Laws:
+
+1. Replies exist after the record is written. What they then wait for (a sync, a replica) is the barrier's affair: they carry
+   `Executor.lsn`.
+2. A batch that cannot be logged did not happen: the store is repaired and the batch runs again with writes refused (full
+   disk), or without the one request whose handler failed. So no request may have an effect outside the store and its own
+   session before the record is written; what must happen later is left in `after_batch`.
+3. No batch is longer than `BATCH_REQUESTS_MAX` requests, and none takes more than a fair part from one session.
+
+It knows no sockets and no clock; `Server` names what a handler may ask of the room above.
+"""
+
+from __future__ import annotations
+
+import logging
+import random as chance
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from lmdbredis import errors
+from lmdbredis.config import Config
+from lmdbredis.errors import DiskFull, ReplyError, SyncFailed, shown
+from lmdbredis.keyspace import Keyspace
+from lmdbredis.registry import NO_AUTH, TABLE, Command, Context
+from lmdbredis.session import Gate, Session, Sessions
+from lmdbredis.store import EngineFull, Store
+
+BATCH_REQUESTS_MAX: Final = 4096
+_SESSION_REQUESTS_MAX: Final = 1024
+
+log = logging.getLogger("lmdbredis")
+
+
+class Server(Protocol):
+    """What handlers may ask of the process: everything impure."""
+
+    sessions: Sessions
+    run_id: str
+    started_ms: int
+
+    def facts(self) -> dict[str, Any]:
+        """Return what only the operating system knows: memory, cpu, addresses (see `info`)."""
+
+    def apply_config(self, changed: Iterable[str]) -> None:
+        """Let the process follow settings that were changed."""
+
+    def shutdown(self, *, save: bool) -> None:
+        """End the process in order when the batch is logged."""
+
+    def sleep(self, seconds: float) -> None:
+        """Stop everything for a while (DEBUG SLEEP)."""
+
+    def reload(self) -> None:
+        """Close and reopen the store."""
+
+
+class _Failed(Exception):
+    """A handler failed, not the request: law 2."""
+
+    def __init__(self, session: Session, index: int, reason: str) -> None:
+        super().__init__(reason)
+        self.session = session
+        self.index = index
+        self.reason = reason
+
+
+class NoReply:
+    """The value of a command that is not answered."""
+
+
+NO_REPLY: Final = NoReply()
+
+
+class Executor:
+    """See the module."""
+
+    def __init__(self, store: Store, keyspace: Keyspace, config: Config, random: chance.Random, server: Server) -> None:
+        self.store = store
+        self.keyspace = keyspace
+        self.config = config
+        self.cx = Context(keyspace, config, random, server, self)
+        self.after_batch: list[Callable[[], None]] = []  # called once the record is written (law 2)
+        self.refusal: str | None = None  # why writes are refused, None = they are not
+        self.commands_run = 0
+
+    @property
+    def lsn(self) -> int:
+        """Return the lsn that replies made now must wait for."""
+        return self.store.wal.end_lsn
+
+    # --- batches ------------------------------------------------------------------------------------------------------------
+
+    def run(self, sessions: list[Session], now_us: int) -> list[Session]:
+        """Run a batch: each session's `output` then holds its replies. Returns the sessions that have requests left."""
+        self._begin(now_us)
+        taken = self._take(sessions)
+        failed: dict[tuple[int, int], str] = {}
+        while True:
+            try:
+                self._execute(taken, failed)
+                self.store.append(self.cx.now_ms)
+                break
+            except DiskFull as full:
+                self._undo()
+                self.refuse_writes(full)
+            except _Failed as failure:
+                self._undo()
+                failed[failure.session.id, failure.index] = failure.reason
+        for session, _ in taken:
+            self.commands_run += session.run_now
+            if session.closing:
+                session.requests.clear()
+            else:
+                del session.requests[: session.run_now]
+        self._end()
+        return [session for session in sessions if session.requests]
+
+    def internal(self, work: Callable[[], None], now_us: int) -> None:
+        """Run `work` as a batch of its own: for what no client asked for (expiry). Raises DiskFull, nothing kept then."""
+        self._begin(now_us)
+        try:
+            work()
+            self.store.append(self.cx.now_ms)
+        except BaseException:
+            self._undo()
+            raise
+        self._end()
+
+    def refuse_writes(self, full: DiskFull) -> None:
+        """Answer MISCONF to writes from now on."""
+        if self.refusal is None:
+            log.warning("The disk is full (%s): writes are refused, reads go on", full)
+        self.refusal = errors.MISCONF_FULL
+
+    def accept_writes(self) -> None:
+        """Take writes again."""
+        if self.refusal is not None:
+            log.warning("There is room on the disk again: writes are accepted")
+        self.refusal = None
+
+    def _begin(self, now_us: int) -> None:
+        self.cx.now_us = now_us
+        self.cx.now_ms = self.keyspace.now_ms = now_us // 1000
+
+    def _take(self, sessions: list[Session]) -> list[tuple[Session, int]]:
+        """Return the sessions, each with the number of requests it may run now (law 3)."""
+        taken, room = [], BATCH_REQUESTS_MAX
+        for session in sessions:
+            count = min(len(session.requests), _SESSION_REQUESTS_MAX, room)
+            if count:
+                taken.append((session, count))
+                room -= count
+        return taken
+
+    def _undo(self) -> None:
+        """Bring store and keyspace back to before the batch."""
+        self.after_batch.clear()
+        self.store.repair()
+
+    def _end(self) -> None:
+        """Do what waits for the record."""
+        self.keyspace.cache.trim()
+        if self.after_batch:
+            waiting, self.after_batch = self.after_batch, []
+            for work in waiting:
+                work()
+
+    def _execute(self, taken: list[tuple[Session, int]], failed: dict[tuple[int, int], str]) -> None:
+        """Run every request and gather the replies. The hot loop."""
+        cx = self.cx
+        table = TABLE
+        for session, count in taken:
+            cx.session = session
+            cx.db = session.database
+            replies: list[bytes] = []
+            reply = replies.append
+            index = 0
+            for words in session.requests[:count]:
+                try:
+                    command = table.get(words[0])
+                    if command is None or session.gate or self.refusal is not None or failed:
+                        value = self._slowly(session, words, failed.get((session.id, index)))
+                    elif command.words_min <= len(words) <= command.words_max:
+                        value = command.handler(cx, *words[1:])
+                    else:
+                        value = command.wrong_arity()
+                except ReplyError as error:
+                    value = error
+                except (DiskFull, SyncFailed):
+                    raise
+                except EngineFull as error:
+                    raise DiskFull(str(error)) from error
+                except Exception as error:
+                    log.exception("%s failed: nothing of it is kept", shown(words[0]))
+                    raise _Failed(session, index, type(error).__name__) from error
+                index += 1
+                if value is not NO_REPLY:
+                    reply(session.encode[value.__class__](value))
+                if session.pauses:
+                    session.pauses = False
+                    break
+            session.run_now = index
+            session.output = b"".join(replies) if len(replies) != 1 else replies[0]
+            session.last_ms = cx.now_ms
+            session.last_words = words
+
+    # --- the other ways ------------------------------------------------------------------------------------------------------------
+
+    def _slowly(self, session: Session, words: list[bytes], failure: str | None) -> Any:
+        """Return the reply to a request that is not on the straight way."""
+        if failure is not None:
+            return ReplyError(errors.INTERNAL % failure)
+        command = self._resolve(session, words)
+        mode = session.gate & (Gate.REPLY_OFF | Gate.REPLY_SKIP)
+        session.gate &= ~Gate.REPLY_SKIP
+        try:
+            self._check(session, command)
+            value = command.handler(self.cx, *words[1:])
+        except ReplyError as error:
+            value = error
+        if mode and not (mode == Gate.REPLY_OFF and not session.gate & Gate.REPLY_OFF):
+            return NO_REPLY
+        return value
+
+    def _resolve(self, session: Session, words: list[bytes]) -> Command:
+        """Return the command that the words call. Raises ReplyError: unknown, or wrong number of words."""
+        command = TABLE.get(words[0]) or TABLE.get(words[0].upper())
+        if command is None:
+            rest = "".join(f"'{shown(word)}' " for word in words[1:21])[:128]
+            raise ReplyError(errors.UNKNOWN_COMMAND % (shown(words[0]), rest))
+        if not command.words_min <= len(words) <= command.words_max:
+            raise command.wrong_arity()
+        return command
+
+    def _check(self, session: Session, command: Command) -> None:
+        """Raise ReplyError if the command may not run now."""
+        if session.gate & Gate.NEEDS_AUTH and not command.flags & NO_AUTH:
+            raise ReplyError(errors.NO_AUTH)
+        if self.refusal is not None and command.writes:
+            raise ReplyError(self.refusal)

@@ -1,0 +1,140 @@
+"""Upkeep: what happens without a request. Keys expire, orphaned rows are reclaimed, checkpoints are made.
+
+Theory. The server calls `Upkeep.tick` every few milliseconds while there is work and every `IDLE_MS` while there is none; each
+call does a small piece, so that no client waits long. Expiry walks the head of an ordered index: it never samples, so a key is
+gone within a tick of its time however many keys have one.
+
+Reclaiming is local: neither the deletes of orphaned rows nor the end of their `garbage` row are logged. Both are in the same
+LMDB snapshots, so after any crash they agree; and whoever replays the log reclaims by himself.
+
+Law: nothing here runs while a commit is on its way if it needs rows in order: that would wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from lmdbredis import format as fmt
+from lmdbredis.errors import DiskFull
+from lmdbredis.executor import Executor
+from lmdbredis.store import EngineFull, Table, after_prefix
+
+IDLE_MS: Final = 20
+BUSY_MS: Final = 1
+_EXPIRE_KEYS: Final = 200  # deleted by one tick: about a millisecond
+_RECLAIM_ROWS: Final = 500
+_PROBE_MS: Final = 1000  # how often a full disk is asked again
+
+# Where the rows of a collection stand.
+_TABLES_OF: Final = {
+    fmt.STRING_CHUNKS: (fmt.CHUNKS,),
+    fmt.LIST: (fmt.LISTS,),
+    fmt.SET: (fmt.SETS,),
+    fmt.ZSET: (fmt.ZSETS, fmt.SCORES),
+    fmt.HASH: (fmt.HASHES,),
+}
+
+log = logging.getLogger("lmdbredis")
+
+
+class Upkeep:
+    """See the module. `now_us` is the wall clock, `clock_ms` one that never jumps."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._store = executor.store
+        self._keyspace = executor.keyspace
+        self._checkpoint_due_ms = 0
+        self._probe_due_ms = 0
+        self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
+        self.reclaimed_rows = 0
+
+    def tick(self, now_us: int, clock_ms: int) -> int:
+        """Do a small piece of each kind of work; return in how many ms to be called again. Raises SyncFailed."""
+        busy = False
+        try:
+            self._store.poll()
+            if self._executor.refusal is not None:
+                self._probe(clock_ms)
+            self._checkpoint(clock_ms)
+            if not self._store.is_committing and self._executor.refusal is None:
+                busy = self._expire(now_us) | self._reclaim()
+            self._store.flush()
+        except (DiskFull, *EngineFull) as error:
+            self._store.repair()
+            self._executor.refuse_writes(DiskFull(str(error)))
+        return BUSY_MS if busy else IDLE_MS
+
+    def _checkpoint(self, clock_ms: int) -> None:
+        """Begin what is due: a commit, then its sync."""
+        store, config = self._store, self._executor.config
+        if not store.is_committing and store.dirty_rows and (clock_ms >= self._checkpoint_due_ms or store.dirty_rows >= config.checkpoint_dirty):
+            self._checkpoint_due_ms = clock_ms + config.checkpoint_interval_ms
+            store.begin_commit()
+        store.begin_sync()
+
+    def _probe(self, clock_ms: int) -> None:
+        """Look whether a full disk has room again. Raises DiskFull while it has not."""
+        if clock_ms < self._probe_due_ms:
+            return
+        self._probe_due_ms = clock_ms + _PROBE_MS
+        self._store.probe(self._executor.cx.now_ms)
+        self._executor.accept_writes()
+
+    def _expire(self, now_us: int) -> bool:
+        """Delete keys whose time has come; tell whether there may be more."""
+        keyspace = self._keyspace
+        if not self.active_expire or not keyspace.may_expire or keyspace.next_expire_ms > now_us // 1000:
+            return False
+        deleted = 0
+
+        def work() -> None:
+            nonlocal deleted
+            deleted = keyspace.expire_due(_EXPIRE_KEYS)
+
+        self._executor.internal(work, now_us)
+        return deleted == _EXPIRE_KEYS
+
+    def _reclaim(self) -> bool:
+        """Delete some orphaned rows; tell whether there are more."""
+        row = self._keyspace.oldest_garbage()
+        if row is None:
+            return False
+        name, kind = row[0], row[1][0]
+        if kind == fmt.GARBAGE_KEYSPACE:
+            done = self._reclaim_keyspace(name)
+        else:
+            done = all(self._reclaim_prefix(self._store.tables[number], name) for number in _TABLES_OF[kind])
+            done = done and self._reclaim_counts(name, _TABLES_OF[kind][-1])
+        if done:
+            self._store.delete_unlogged(self._keyspace.garbage, [name])
+        return True
+
+    def _reclaim_prefix(self, table: Table, prefix: bytes) -> bool:
+        """Delete some of the rows that begin with `prefix`; tell whether none is left."""
+        stop = after_prefix(prefix)
+        keys = [key for key in table.take_keys(prefix, _RECLAIM_ROWS) if key < stop]
+        self._store.delete_unlogged(table, keys)
+        self.reclaimed_rows += len(keys)
+        return len(keys) < _RECLAIM_ROWS
+
+    def _reclaim_counts(self, owner: bytes, table_number: int) -> bool:
+        """Delete the directory of an owner; tell whether none of it is left."""
+        self._keyspace.ranks.forget(self._store.tables[table_number], owner)
+        return self._reclaim_prefix(self._store.tables[fmt.COUNTS], bytes((table_number,)) + owner)
+
+    def _reclaim_keyspace(self, prefix: bytes) -> bool:
+        """Delete some keys of a keyspace that was flushed; tell whether none is left."""
+        stop = after_prefix(prefix)
+        rows = [row for row in self._keyspace.keys.take(prefix, _RECLAIM_ROWS) if row[0] < stop]
+        for row_key, cell in rows:
+            kind = cell[0] & fmt.TYPE_MASK
+            if kind != fmt.STRING:
+                ident = fmt.unpack_chunks_head(cell)[0] if kind == fmt.STRING_CHUNKS else fmt.unpack_head(cell)[0]
+                self._store.put_unlogged(self._keyspace.garbage, fmt.pack_u64(ident), bytes((kind,)))
+            if expire_at_ms := fmt.expire_of(cell):
+                self._store.delete_unlogged(self._keyspace.expires, [fmt.pack_u64(expire_at_ms) + row_key])
+        self._store.delete_unlogged(self._keyspace.keys, [row_key for row_key, _ in rows])
+        self.reclaimed_rows += len(rows)
+        return len(rows) < _RECLAIM_ROWS and self._reclaim_counts(prefix, fmt.KEYS)

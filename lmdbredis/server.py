@@ -1,0 +1,502 @@
+"""The server: sockets, threads, signals, the clock and chance. The only impure room.
+
+Theory. uvloop reads what every socket holds, then the loop comes to `_tick` once: everything that was read is one batch. Its
+replies leave at once, or, under ``appendfsync always``, when a thread has synced the log up to the lsn they wait for (the
+barrier); meanwhile the loop goes on, and one sync serves all that came before it. Rows go into LMDB after the replies have
+left, while the clients are busy reading them.
+
+Laws: nothing waits for a disk here, except for a page that must be read; a failed sync ends the process (design: final); a
+client that does not read is cut off at its output-buffer limit, and one that sends too much at the query-buffer limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import random
+import resource
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, cast
+
+from lmdbredis import errors
+from lmdbredis.config import Config
+from lmdbredis.disk import Disk
+from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
+from lmdbredis.executor import Executor
+from lmdbredis.expiry import Upkeep
+from lmdbredis.keyspace import Keyspace
+from lmdbredis.resp import encode2
+from lmdbredis.session import Gate, Session, Sessions
+from lmdbredis.store import EngineFull, Store
+
+log = logging.getLogger("lmdbredis")
+
+_UNREAD_REQUESTS_MAX: Final = 4096  # a session with more parsed requests is not read from until they have run
+_CLIENTS_CRON_MS: Final = 1000
+_EVERYSEC_S: Final = 1.0
+_SOL_KEEPIDLE: Final = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+
+
+def now_us() -> int:
+    """Return the wall clock in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def clock_ms() -> int:
+    """Return a clock in ms that never jumps."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class Connection(asyncio.Protocol):
+    """One socket and its session."""
+
+    __slots__ = ("_reading", "_server", "session", "transport")
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self._reading = True
+        self.session: Session = None  # type: ignore[assignment]  -- made with the connection
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Open a session, or refuse the client."""
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are not of asyncio's class
+        server = self._server
+        transport = self.transport
+        sock = transport.get_extra_info("socket")
+        if sock.family == socket.AF_UNIX:
+            address = local = f"{server.config.unixsocket}:0"
+        else:
+            address, local = _endpoint(transport.get_extra_info("peername")), _endpoint(sock.getsockname())
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _keep_alive(sock, server.config.tcp_keepalive_s)
+        refusal = server.refusal_of(sock)
+        if refusal is not None:
+            server.rejected_connections += 1
+            transport.write(encode2(ReplyError(refusal)))
+            transport.close()
+            return
+        session = self.session = server.sessions.open(server.keyspace.databases[0], address, local, now_us() // 1000)
+        server.connections_received += 1
+        transport.set_write_buffer_limits(high=1 << 30)  # replies are never refused: the output-buffer limit decides
+        session.send = transport.write
+        session.kill = transport.abort
+        session.pending_output_bytes = transport.get_write_buffer_size
+        session.parser.bulk_bytes_max = server.config.proto_max_bulk_len_bytes
+        if server.config.requirepass:
+            session.gate = Gate.NEEDS_AUTH
+            session.parser.authenticated = False
+        server.connections[session.id] = self
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; the tick runs it."""
+        session = self.session
+        if session is None or session.closing:
+            return
+        requests = session.parser.feed(data)
+        session.received_bytes += len(data)
+        if requests:
+            if session.requests:
+                session.requests += requests
+            else:
+                session.requests = requests
+            self._server.ready(session)
+            if len(session.requests) > _UNREAD_REQUESTS_MAX and self._reading:
+                self._reading = False
+                self.transport.pause_reading()
+        if session.parser.error is not None:
+            session.ends = True
+            self._server.ready(session)
+        elif session.parser.buffered_bytes > self._server.config.client_query_buffer_limit_bytes:
+            log.warning("Closing client that reached max query buffer length: id=%d addr=%s", session.id, session.address)
+            self.transport.abort()
+
+    def resume(self) -> None:
+        """Read again, once the requests that waited have run."""
+        if not self._reading and len(self.session.requests) <= _UNREAD_REQUESTS_MAX:
+            self._reading = True
+            self.transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        """Let replies under way leave before the socket closes."""
+        session = self.session
+        if session is not None and (session.requests or self._server.is_waiting(session)):
+            session.ends = True
+            return True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the session."""
+        if self.session is not None:
+            self._server.forget(self.session)
+
+
+def _endpoint(name: Any) -> str:
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
+def _keep_alive(sock: Any, seconds: int) -> None:
+    """Let the kernel find out that a peer is gone, as redis-server does."""
+    if seconds:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in zip(_SOL_KEEPIDLE, (seconds, max(seconds // 3, 1), 3), strict=True):
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+class RedisServer:
+    """The process: everything between the sockets and the executor."""
+
+    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, disk: Disk | None = None) -> None:
+        """Open the store. Raises StorageError."""
+        self.config = config
+        self.loop = loop
+        self.sessions = Sessions()
+        self.connections: dict[int, Connection] = {}
+        self.run_id = os.urandom(20).hex()
+        self.started_ms = now_us() // 1000
+        self.connections_received = 0
+        self.rejected_connections = 0
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self.listening: list[asyncio.AbstractServer] = []
+        self.exit_status = 0
+        self._disk = disk or Disk()
+        self._ready: list[Session] = []
+        self._ticking = False
+        self._barrier: deque[tuple[int, list[tuple[Session, bytes]]]] = deque()
+        self._syncer = ThreadPoolExecutor(1, "wal-sync")
+        self._syncing: Future[int] | None = None
+        self._upkeep_at: asyncio.TimerHandle | None = None
+        self._stopped = asyncio.Event()
+        self._stopping = False
+        began = time.perf_counter()
+        self._open()
+        self.open_ms = (time.perf_counter() - began) * 1000
+
+    # --- the store --------------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        config = self.config
+        self.store = Store(
+            Path(config.dir), os.urandom(20).hex(), disk=self._disk,
+            map_bytes=config.map_size_bytes, segment_bytes=config.wal_segment_size_bytes,
+        )  # fmt: skip
+        self.keyspace = Keyspace(self.store, config.databases, config.hot_layer_size_bytes)
+        self.executor = Executor(self.store, self.keyspace, config, random.Random(), self)
+        self.upkeep = Upkeep(self.executor)
+
+    def reload(self) -> None:
+        """Close and reopen the store: DEBUG RELOAD."""
+        if self._syncing is not None:
+            self._syncing.exception()
+        self.store.close()
+        run = self.executor.commands_run
+        self._open()
+        self.executor.commands_run = run
+        for session in self.sessions:
+            session.database = self.keyspace.databases[session.database.number]
+
+    # --- batches ------------------------------------------------------------------------------------------------------------------
+
+    def ready(self, session: Session) -> None:
+        """Take note that a session has something to run."""
+        self._ready.append(session)
+        if not self._ticking:
+            self._ticking = True
+            self.loop.call_soon(self._tick)
+
+    def _tick(self) -> None:
+        """Run what has come as one batch, and let its replies go."""
+        sessions = list(dict.fromkeys(self._ready)) if len(self._ready) > 1 else self._ready
+        self._ready = []
+        self._ticking = False
+        executor = self.executor
+        try:
+            left = executor.run(sessions, now_us())
+        except SyncFailed as failure:
+            self.die(failure)
+            return
+        executor = self.executor  # a reload makes a new one
+        if self.config.appendfsync == "always" and self.store.wal.synced_lsn < executor.lsn:
+            self._wait(sessions, executor.lsn)
+        else:
+            for session in sessions:
+                output = session.output
+                if output:
+                    session.output = b""
+                    session.send(output)
+                    session.sent_bytes += len(output)
+                if session.closing or session.ends:
+                    self._finish(session)
+        if left:
+            for session in left:
+                self.ready(session)
+        for session in sessions:
+            if len(session.requests) <= _UNREAD_REQUESTS_MAX:
+                connection = self.connections.get(session.id)
+                if connection is not None:
+                    connection.resume()
+        self._put_rows()
+
+    def _put_rows(self) -> None:
+        """Put the batch's rows into LMDB; begin a checkpoint if there are many."""
+        store = self.store
+        try:
+            if store.is_committing:
+                store.poll()
+            store.flush()
+            if store.dirty_rows >= self.config.checkpoint_dirty and not store.is_committing:
+                store.begin_commit()
+        except (DiskFull, *EngineFull) as error:
+            store.repair()
+            self.executor.refuse_writes(DiskFull(str(error)))
+        except SyncFailed as failure:
+            self.die(failure)
+
+    def _finish(self, session: Session) -> None:
+        """Close a session whose last reply has been written, or whose stream is broken."""
+        if session.requests and not session.closing:
+            return
+        connection = self.connections.get(session.id)
+        if connection is not None:
+            if session.parser.error is not None and not session.closing:
+                connection.transport.write(encode2(ReplyError(session.parser.error)))
+                session.closing = True
+            connection.transport.close()
+
+    # --- the barrier ----------------------------------------------------------------------------------------------------------------
+
+    def _wait(self, sessions: list[Session], lsn: int) -> None:
+        """Keep the replies until the log is synced up to `lsn`."""
+        waiting = []
+        for session in sessions:
+            waiting.append((session, session.output))
+            session.output = b""
+        self._barrier.append((lsn, waiting))
+        self._sync_wal()
+
+    def is_waiting(self, session: Session) -> bool:
+        """Tell whether replies of the session wait at the barrier."""
+        return any(session is other for _, waiting in self._barrier for other, _ in waiting)
+
+    def _sync_wal(self) -> None:
+        """Let the sync thread sync the log, one sync at a time."""
+        if self._syncing is None:
+            self._syncing = self._syncer.submit(self.store.wal.sync)
+            self._syncing.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self._synced))
+
+    def _synced(self) -> None:
+        """Let the replies go that waited for the sync that has finished."""
+        assert self._syncing is not None
+        syncing, self._syncing = self._syncing, None
+        try:
+            lsn = syncing.result()
+        except SyncFailed as failure:
+            self.die(failure)
+            return
+        barrier = self._barrier
+        while barrier and barrier[0][0] <= lsn:
+            for session, output in barrier.popleft()[1]:
+                if output:
+                    session.send(output)
+                    session.sent_bytes += len(output)
+                if session.closing or session.ends:
+                    self._finish(session)
+        if barrier:
+            self._sync_wal()
+
+    # --- clients ----------------------------------------------------------------------------------------------------------------------
+
+    def refusal_of(self, sock: Any) -> str | None:
+        """Return why a new client is refused, None if it is welcome."""
+        if len(self.sessions) >= self.config.maxclients:
+            return errors.MAX_CLIENTS
+        if self.config.protected_mode and not self.config.requirepass and sock.family != socket.AF_UNIX and not _is_loopback(sock):
+            return errors.PROTECTED_MODE
+        return None
+
+    def forget(self, session: Session) -> None:
+        """Take note that a client is gone."""
+        session.closing = True
+        session.requests = []
+        self.sent_bytes += session.sent_bytes
+        self.received_bytes += session.received_bytes
+        self.sessions.close(session)
+        self.connections.pop(session.id, None)
+
+    def _clients_cron(self) -> None:
+        """Close clients that idle or do not read, as their limits say."""
+        now_ms = now_us() // 1000
+        hard, soft, soft_s = self.config.client_output_buffer_limit[0]
+        timeout_ms = self.config.timeout_s * 1000
+        for session in self.sessions:
+            pending = session.pending_output_bytes()
+            if hard and pending > hard:
+                log.warning("Client id=%d addr=%s closed for overcoming of output buffer limits", session.id, session.address)
+                session.kill()
+            elif soft and pending > soft:
+                session.soft_since_ms = session.soft_since_ms or now_ms
+                if now_ms - session.soft_since_ms > soft_s * 1000:
+                    session.kill()
+            else:
+                session.soft_since_ms = 0
+                if timeout_ms and now_ms - session.last_ms > timeout_ms:
+                    session.kill()
+
+    # --- time ---------------------------------------------------------------------------------------------------------------------------
+
+    def _upkeep(self) -> None:
+        """Call the upkeep, and again when it says."""
+        try:
+            wait_ms = self.upkeep.tick(now_us(), clock_ms())
+            wal = self.store.wal
+            if wal.wants_spare() and self.executor.refusal is None:
+                self._syncer.submit(_prepare, wal.prepare)
+        except SyncFailed as failure:
+            self.die(failure)
+            return
+        self._upkeep_at = self.loop.call_later(wait_ms / 1000, self._upkeep)
+
+    def _every_second(self) -> None:
+        """Sync the log under everysec; look after clients."""
+        if self.config.appendfsync == "everysec":
+            self._sync_wal()
+        self._clients_cron()
+        self.store.trim_wal(self.config.repl_backlog_size_bytes)
+        self._second_at = self.loop.call_later(_EVERYSEC_S, self._every_second)
+
+    def sleep(self, seconds: float) -> None:
+        """Stop everything for a while: DEBUG SLEEP."""
+        time.sleep(seconds)
+
+    # --- beginning and end -----------------------------------------------------------------------------------------------------------------
+
+    async def listen(self) -> None:
+        """Open the sockets. Raises OSError: the address is in use, or not ours."""
+        config, loop = self.config, self.loop
+        if config.port:
+            for address in config.bind:
+                host = address.lstrip("-")
+                try:
+                    server = await loop.create_server(
+                        lambda: Connection(self), None if host == "*" else host, config.port, backlog=config.tcp_backlog, reuse_address=True,
+                    )  # fmt: skip
+                except OSError as error:
+                    if not address.startswith("-"):
+                        raise OSError(f"Could not create server TCP listening socket {host}:{config.port}: {error.strerror or error}") from error
+                    continue
+                self.listening.append(server)
+        if config.unixsocket:
+            Path(config.unixsocket).unlink(missing_ok=True)
+            self.listening.append(await loop.create_unix_server(lambda: Connection(self), config.unixsocket, backlog=config.tcp_backlog))
+            if config.unixsocketperm:
+                Path(config.unixsocket).chmod(config.unixsocketperm)
+
+    async def run(self) -> int:
+        """Serve until told to stop; return the exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
+        self._upkeep()
+        self._every_second()
+        await self._stopped.wait()
+        return self.exit_status
+
+    def _on_signal(self, name: str) -> None:
+        log.warning("Received %s scheduling shutdown...", name)
+        self.shutdown(save=True)
+
+    def shutdown(self, *, save: bool) -> None:
+        """End the process in order, after this tick."""
+        if not self._stopping:
+            self._stopping = True
+            self.loop.call_soon(self._stop, save)
+
+    def _stop(self, save: bool) -> None:
+        """Close everything."""
+        log.warning("User requested shutdown...")
+        for server in self.listening:
+            server.close()
+        for handle in (self._upkeep_at, self._second_at):
+            if handle is not None:
+                handle.cancel()
+        try:
+            if self._syncing is not None:
+                self._syncing.exception()
+            if save:
+                log.info("Making a checkpoint before exiting")
+            self.store.close(checkpoint=save)
+        except (DiskFull, SyncFailed, *EngineFull) as error:
+            log.error("The checkpoint at shutdown failed (%s): the log has everything that was acknowledged", error)
+            self.exit_status = 1
+        for session in self.sessions:
+            session.kill()
+        if self.config.unixsocket:
+            Path(self.config.unixsocket).unlink(missing_ok=True)
+        if self.config.pidfile:
+            Path(self.config.pidfile).unlink(missing_ok=True)
+        log.warning("lmdbredis is now ready to exit, bye bye...")
+        self._stopped.set()
+
+    def die(self, failure: SyncFailed) -> None:
+        """End the process now: what is on disk is unknown from here on, and no later success would prove anything."""
+        log.critical("A sync failed (%s). No write is acknowledged any more; the process ends. Check the disk before the next start", failure)
+        os._exit(1)
+
+    # --- facts and settings ------------------------------------------------------------------------------------------------------------------
+
+    def facts(self) -> dict[str, Any]:
+        """Return what only the operating system knows, and the server's own counters."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(("VmRSS", "RssAnon", "VmHWM"))}
+        return {
+            "pid": os.getpid(),
+            "now_us": now_us(),
+            "rss_bytes": memory.get("VmRSS", 0),
+            "anonymous_bytes": memory.get("RssAnon", 0),
+            "peak_bytes": memory.get("VmHWM", 0),
+            "cpu_user_s": usage.ru_utime,
+            "cpu_sys_s": usage.ru_stime,
+            "memory_total_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "connections_received": self.connections_received,
+            "rejected_connections": self.rejected_connections,
+            "sent_bytes": self.sent_bytes + sum(session.sent_bytes for session in self.sessions),
+            "received_bytes": self.received_bytes + sum(session.received_bytes for session in self.sessions),
+            "open_ms": self.open_ms,
+        }
+
+    def apply_config(self, changed: Iterable[str]) -> None:
+        """Let the process follow settings that were changed. Raises OSError if it cannot: then nothing has changed."""
+        names = set(changed)
+        if "hot-layer-size" in names:
+            self.keyspace.cache.size_bytes = self.config.hot_layer_size_bytes
+        if "loglevel" in names:
+            log.setLevel(LEVELS[self.config.loglevel])
+        if "proto-max-bulk-len" in names:
+            for session in self.sessions:
+                session.parser.bulk_bytes_max = self.config.proto_max_bulk_len_bytes
+
+
+LEVELS: Final = {"debug": logging.DEBUG, "verbose": logging.DEBUG + 5, "notice": logging.INFO, "warning": logging.WARNING, "nothing": logging.CRITICAL}
+
+
+def _prepare(work: Callable[[], None]) -> None:
+    """Make the spare segment; a full disk shows itself again when the segment is needed."""
+    try:
+        work()
+    except DiskFull as full:
+        log.warning("no room for the next segment of the log: %s", full)
+
+
+def _is_loopback(sock: Any) -> bool:
+    """Tell whether a socket's peer is this machine."""
+    host = sock.getpeername()[0]
+    return bool(host.startswith("127.") or host in {"::1", "::ffff:127.0.0.1"})

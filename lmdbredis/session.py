@@ -1,0 +1,116 @@
+"""One client's state, without its socket.
+
+Laws: a session holds what the protocol lets a client set (database, protocol, name, authentication, reply mode) and the
+requests that wait to run; bytes arrive by `feed` and leave by `send`, which the server sets. `gate` gathers everything that
+takes a request off the straight way (see `executor`): it is 0 for nearly every session at nearly every moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import IntFlag, auto
+from typing import TYPE_CHECKING, Any, Final
+
+from lmdbredis.resp import ENCODE2, ENCODE3, RequestParser
+
+if TYPE_CHECKING:
+    from lmdbredis.keyspace import Database
+
+
+class Gate(IntFlag):
+    """Why a session's requests cannot take the straight way."""
+
+    NEEDS_AUTH = auto()
+    REPLY_OFF = auto()  # CLIENT REPLY OFF: no replies until ON
+    REPLY_SKIP = auto()  # CLIENT REPLY SKIP: no reply to the next command
+
+
+DEFAULT_USER: Final = b"default"
+
+
+class Session:
+    """One client. Times are ms since the epoch."""
+
+    __slots__ = (
+        "address", "closing", "created_ms", "database", "encode", "gate", "id", "last_ms", "last_words", "lib_name", "lib_version",
+        "local_address", "name", "no_evict", "no_touch", "output", "pauses", "protocol", "soft_since_ms", "ends", "parser", "requests", "run_now", "send",
+        "sent_bytes", "received_bytes", "pending_output_bytes", "kill", "user",
+    )  # fmt: skip
+
+    def __init__(self, ident: int, database: Database, address: str, local_address: str, now_ms: int) -> None:
+        self.id = ident
+        self.database = database
+        self.address = address  # "ip:port" or "/path:0"
+        self.local_address = local_address
+        self.created_ms = self.last_ms = now_ms
+        self.parser = RequestParser()
+        self.requests: list[list[bytes]] = []  # parsed, not run yet
+        self.run_now = 0  # of them, how many the batch ran
+        self.output = b""  # replies of the batch
+        self.closing = False  # close when the output has left; no further request runs
+        self.ends = False  # close when no request is left: the client sends no more, or nothing that can be read
+        self.pauses = False  # runs no further request in this batch
+        self.protocol = 2
+        self.encode: dict[type, Callable[[Any], bytes]] = ENCODE2
+        self.gate = 0  # Gate flags
+        self.user = DEFAULT_USER
+        self.name = b""
+        self.lib_name = b""
+        self.lib_version = b""
+        self.last_words: list[bytes] = []  # the last request, for CLIENT LIST
+        self.no_evict = False
+        self.no_touch = False
+        self.soft_since_ms = 0  # when its output passed the soft limit
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.send: Callable[[bytes], None] = _nowhere
+        self.kill: Callable[[], None] = lambda: None  # cut the connection now
+        self.pending_output_bytes: Callable[[], int] = lambda: 0  # what the socket has not taken yet
+
+    def speak(self, protocol: int) -> None:
+        """Answer in RESP2 or RESP3 from now on."""
+        self.protocol = protocol
+        self.encode = ENCODE3 if protocol == 3 else ENCODE2
+
+    def reset(self, first: Database, *, needs_auth: bool) -> None:
+        """Be as after connecting: RESET."""
+        self.database = first
+        self.speak(2)
+        self.gate = Gate.NEEDS_AUTH if needs_auth else 0
+        self.parser.authenticated = not needs_auth
+        self.user = DEFAULT_USER
+        self.name = b""
+        self.no_evict = self.no_touch = False
+
+
+def _nowhere(data: bytes) -> None:
+    """Take bytes of a session without a socket."""
+
+
+class Sessions:
+    """All clients, by id, oldest first."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, Session] = {}
+        self._last_id = 0
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._by_id.values()))
+
+    def open(self, database: Database, address: str, local_address: str, now_ms: int) -> Session:
+        """Return a new session."""
+        self._last_id += 1
+        session = Session(self._last_id, database, address, local_address, now_ms)
+        self._by_id[session.id] = session
+        return session
+
+    def get(self, ident: int) -> Session | None:
+        """Return the session with this id, None if it is gone."""
+        return self._by_id.get(ident)
+
+    def close(self, session: Session) -> None:
+        """Forget a session."""
+        self._by_id.pop(session.id, None)

@@ -1,0 +1,152 @@
+"""Words and numbers: what a client's word is worth, and how a number is written, exactly as Redis reads and writes them.
+
+Laws:
+
+1. An integer has one spelling: ``0``, or an optional minus and digits without leading zeros, in 64 bits (Redis's
+   ``string2ll``). So ``b"%d" % parse_int(word) == word`` for every word that parses.
+2. A float is a decimal that a double can hold, or infinity by name: no blank, no NaN, no overflow, no underflow to zero,
+   and no hexadecimal (Redis 7.2 still takes ``0x10``; Valkey 9.1 does not).
+3. Doubles are written with the fewest digits that give the same double back, whole ones without a fraction. Redis means
+   to, but its Grisu2 misses the fewest for one double in 400 (81.2434984 becomes 81.24349839999999): not imitated, it
+   would cost ten times as much, and both read back as the same double.
+
+Not known here: who asked, and what the number is for.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Final
+
+from lmdbredis.errors import ReplyError
+
+INTEGER_MIN: Final = -(2**63)
+INTEGER_MAX: Final = 2**63 - 1
+
+_DECIMAL: Final = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?").fullmatch
+_INFINITY: Final = re.compile(rb"[+-]?inf(?:inity)?", re.IGNORECASE).fullmatch
+_HEXADECIMAL: Final = re.compile(  # strtold's, which only INCRBYFLOAT still asks
+    rb"[+-]?0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?[0-9]+)?", re.IGNORECASE
+).fullmatch
+_NONZERO: Final = re.compile(rb"[^eE]*[1-9]").match  # has the part before the exponent a digit that counts
+_PLAIN_INTEGER_MAX: Final = 2.0**62  # up to here Redis writes a whole double with the digits of an integer
+
+
+def parse_int(word: bytes) -> int | None:
+    """Return the 64-bit integer `word` spells, None if it spells none. O(1): long words are refused unread."""
+    if len(word) > 20:
+        return None
+    try:
+        number = int(word)
+    except ValueError:
+        return None
+    # int() also takes blanks, "+", "_" and leading zeros; only the one spelling comes back the same.
+    return number if b"%d" % number == word and INTEGER_MIN <= number <= INTEGER_MAX else None
+
+
+def parse_float(word: bytes) -> float | None:
+    """Return the double `word` spells, None if it spells none or one beyond a double's range. O(len(word))."""
+    if _DECIMAL(word):
+        number = float(word)
+        if number - number != 0 or (number == 0 and _NONZERO(word)):
+            return None  # strtod's ERANGE: overflow to infinity, underflow to zero
+        return number
+    if _INFINITY(word):
+        return float(word)
+
+    return None
+
+
+def format_float(number: float) -> bytes:
+    """Return `number` as Redis writes it in replies: ``3.3``, ``17``, ``-0``, ``1e+21``, ``1.5e-9``, ``inf``, ``nan``."""
+    if number - number != 0:
+        return b"nan" if number != number else b"inf" if number > 0 else b"-inf"  # noqa: PLR0124 - NaN is that
+    if -_PLAIN_INTEGER_MAX <= number <= _PLAIN_INTEGER_MAX and number.is_integer():
+        return b"%d" % number if number else (b"-0" if str(number)[0] == "-" else b"0")
+    text = repr(number)  # the fewest digits, as Redis; only where the point and the exponent go differs
+    if len(text) <= 8 and "e" not in text:
+        return text.encode()
+
+    return _place_point(text)
+
+
+def _place_point(text: str) -> bytes:
+    """Return the number that Python writes as `text` the way Redis's fpconv writes it.
+
+    With the digits d and the value d * 10^power, it is an exponent unless the number is whole and less than eight zeros
+    follow, or has fewer than seven decimals, or its first digit stands less than four places from the point.
+    """
+    sign, text = ("-", text[1:]) if text[0] == "-" else ("", text)
+    mantissa, _, exponent = text.partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    power = int(exponent or 0) - len(fraction)
+    stripped = digits.rstrip("0")
+    power += len(digits) - len(stripped)
+    digits = stripped
+    first = power + len(digits) - 1  # the first digit counts for 10^first
+
+    if power >= 0 and abs(first) < len(digits) + 7:
+        shown = digits + "0" * power
+    elif power < 0 and (power > -7 or abs(first) < 4):
+        padded = digits.rjust(1 - power, "0")
+        shown = f"{padded[:power]}.{padded[power:]}"
+    else:
+        shown = digits[0] + ("." if len(digits) > 1 else "") + digits[1:] + f"e{first:+d}"
+
+    return (sign + shown).encode()
+
+
+# --- long doubles --------------------------------------------------------------------------------------------------------------
+
+_MANTISSA_BITS: Final = 64  # of an x87 long double, in which Redis adds
+_FRACTION_DIGITS: Final = 17
+_LARGEST: Final = Fraction((1 << 64) - 1) * (1 << (16383 - 63))
+
+
+def add_floats(old: bytes, increment: bytes, not_float: str, not_finite: str) -> bytes:
+    """Return the sum of two words as INCRBYFLOAT and HINCRBYFLOAT compute and write it.
+
+    They add in 80-bit long doubles and print with ``%.17Lf``, trailing zeros removed; Python has no such type, so the two
+    roundings are done on exact fractions. Raises ReplyError(`not_float`, `not_finite`).
+    """
+    one, other = _long_double(old, not_float), _long_double(increment, not_float)
+    if isinstance(one, float) or isinstance(other, float):
+        raise ReplyError(not_finite)
+    total = _round_mantissa(one + other)
+    if abs(total) > _LARGEST:
+        raise ReplyError(not_finite)
+    scaled = round(total * 10**_FRACTION_DIGITS)
+    sign, digits = "-" if scaled < 0 else "", str(abs(scaled)).rjust(_FRACTION_DIGITS + 1, "0")
+    whole, fraction = digits[:-_FRACTION_DIGITS], digits[-_FRACTION_DIGITS:].rstrip("0")
+    text = f"{whole}.{fraction}" if fraction else whole
+    return (sign + text if text != "0" else text).encode()
+
+
+def _long_double(word: bytes, not_float: str) -> Fraction | float:
+    """Return the long double a word spells; a float for the infinities. Raises ReplyError."""
+    if len(word) > 256 or not (_DECIMAL(word) or _INFINITY(word) or _HEXADECIMAL(word)):
+        raise ReplyError(not_float)
+    if _INFINITY(word):
+        return float(word)
+    if _HEXADECIMAL(word):
+        try:
+            return Fraction(float.fromhex(word.decode()))
+        except OverflowError:  # beyond a double: Redis would still take it, nobody has been seen to send it
+            raise ReplyError(not_float) from None
+    exponent = word.lower().partition(b"e")[2]
+    if exponent and abs(int(exponent)) > 5000:
+        raise ReplyError(not_float)
+    return _round_mantissa(Fraction(word.decode()))
+
+
+def _round_mantissa(number: Fraction) -> Fraction:
+    """Return the nearest number with a mantissa of 64 bits, ties to even."""
+    if not number:
+        return number
+    exponent = abs(number.numerator).bit_length() - number.denominator.bit_length() - _MANTISSA_BITS
+    unit = Fraction(2) ** exponent
+    while abs(number) / unit >= 1 << _MANTISSA_BITS:
+        unit *= 2
+    return round(number / unit) * unit
