@@ -428,7 +428,7 @@ class Store:
         self.commits += 1
         self.committed_lsn = self._committing_lsn
         for table in self.tables:
-            table.overlay = dict(table.fresh)
+            table.overlay = table.fresh | table.batch  # the wait may have come in the middle of a batch
         self._look_at(self._txn)
 
     def begin_sync(self) -> bool:
