@@ -1,56 +1,67 @@
 """The hot layer: decoded entries and small strings by the key of their row, bounded in bytes.
 
-Theory. Two generations: what is used moves to the young one; when that is full it becomes the old one, and the old one is
-dropped whole. That is close to least-recently-used and costs a use one dictionary lookup, no list to relink.
+Theory. A dictionary, and its insertion order as the order of eviction. What is evicted and still used comes back soon; what
+is used once must not get in, so of the strings that are read only one in `ADMIT_EVERY` is admitted: a hot one is, within a few
+reads, and a walk through millions of cold ones costs nearly nothing. Entries of collections are always admitted.
 
-Laws: it holds nothing that rows do not hold, but for entries changed in the batch that is running; so generations change
-only between batches (`trim`), after the write-back. It is correct with a size of 0: then `trim` empties it after each batch.
+Laws: it holds nothing that rows do not hold, but for entries changed in the batch that is running; so it evicts only between
+batches (`trim`), after the write-back. It is correct with a size of 0: then `trim` empties it after each batch.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Final
 
-_ENTRY_BYTES: Final = 400  # a decoded entry with its dictionary slot, about
-_OVERHEAD_BYTES: Final = 200  # a string's key, slot and object headers, about
+ADMIT_EVERY: Final = 8  # strings read, for each that is admitted
 VALUE_BYTES_MAX: Final = 1024  # longer strings are left to LMDB: its page cache serves them as well
+_ENTRY_BYTES: Final = 500  # a decoded entry with its dictionary slot, about
+_OVERHEAD_BYTES: Final = 250  # a string's key, slot and object headers, about
+_PARTS: Final = 16  # one part of so many is evicted at a time
 
 
 class Cache:
-    """Row key -> decoded entry or a string's cell."""
+    """Row key -> decoded entry, or a string's cell."""
 
-    __slots__ = ("_bytes", "old", "size_bytes", "young")
+    __slots__ = ("_bytes", "_held", "get", "size_bytes")
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
-        self.young: dict[bytes, Any] = {}
-        self.old: dict[bytes, Any] = {}
-        self._bytes = 0  # in the young generation, about
+        self._held: dict[bytes, Any] = {}
+        self._bytes = 0  # since the last eviction, about
+        self.get = self._held.get  # None if nothing is held: the dictionary's own method, for the hot path
 
-    def get(self, row_key: bytes) -> Any:
-        """Return what is held for the row, None if nothing."""
-        found = self.young.get(row_key)
-        if found is None and (found := self.old.get(row_key)) is not None:
-            self.put(row_key, found)
-        return found
+    def __len__(self) -> int:
+        return len(self._held)
 
     def put(self, row_key: bytes, held: Any) -> None:
         """Hold a decoded entry or a cell for the row."""
-        self.young[row_key] = held
+        self._held[row_key] = held
         self._bytes += _OVERHEAD_BYTES + len(held) if type(held) is bytes else _ENTRY_BYTES
+
+    def replace(self, row_key: bytes, cell: bytes) -> None:
+        """Let the row's new cell take the place of what is held, if anything is."""
+        if row_key in self._held:
+            self._held[row_key] = cell
 
     def drop(self, row_key: bytes) -> None:
         """Hold nothing for the row."""
-        self.young.pop(row_key, None)
-        self.old.pop(row_key, None)
+        self._held.pop(row_key, None)
 
     def trim(self) -> None:
-        """Change generations if the young one has half of the bytes. Between batches, after the write-back."""
-        if self._bytes * 2 > self.size_bytes:
-            self.old = self.young if self.size_bytes else {}
-            self.young = {}
-            self._bytes = 0
+        """Evict what was admitted first, if there is too much. Between batches, after the write-back."""
+        if self._bytes <= self.size_bytes:
+            return
+        if not self.size_bytes:
+            self.clear()
+            return
+        held = self._held
+        part = len(held) // _PARTS + 1
+        for row_key in list(islice(held, part)):
+            del held[row_key]
+        self._bytes -= self.size_bytes // _PARTS
 
     def clear(self) -> None:
         """Hold nothing at all."""
-        self.young, self.old, self._bytes = {}, {}, 0
+        self._held.clear()
+        self._bytes = 0

@@ -60,7 +60,7 @@ class Upkeep:
             self._checkpoint(clock_ms)
             if not self._store.is_committing and self._executor.refusal is None:
                 busy = self._expire(now_us) | self._reclaim()
-            self._store.flush()
+            self._store.drain()
         except (DiskFull, *EngineFull) as error:
             self._store.repair()
             self._executor.refuse_writes(DiskFull(str(error)))

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from lmdbredis import format as fmt
-from lmdbredis.cache import VALUE_BYTES_MAX, Cache
+from lmdbredis.cache import ADMIT_EVERY, VALUE_BYTES_MAX, Cache
 from lmdbredis.errors import WRONG_TYPE, ReplyError
 from lmdbredis.format import HAS_EXPIRE, NAME_BYTES_MAX, PLAIN_STRING, STRING, STRING_CHUNKS, TYPE_MASK
 from lmdbredis.ranks import BLOCK_ROWS, Ranks
@@ -84,21 +84,11 @@ class Database:
 
     def find(self, key: bytes) -> Found | None:
         """Return a string's cell or a collection's entry, None if there is no such key. O(log n)."""
-        keyspace = self.keyspace
         row_key = self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
+        keyspace = self.keyspace
         found: Found | None = keyspace.cache.get(row_key)
-        if found is None:
-            cell = keyspace.keys.get(row_key)
-            if cell is None:
-                return None
-            kind = cell[0] & TYPE_MASK
-            if kind == STRING or kind == STRING_CHUNKS:  # noqa: PLR1714  -- twice as fast as `in`
-                found = cell
-                if len(cell) <= VALUE_BYTES_MAX:
-                    keyspace.cache.put(row_key, cell)
-            else:
-                found = self._decode(row_key, key, cell)
-                keyspace.cache.put(row_key, found)
+        if found is None and (found := self._load(row_key, key)) is None:
+            return None
         if type(found) is bytes:
             if found[0] < HAS_EXPIRE:
                 return found
@@ -111,6 +101,22 @@ class Database:
                 keyspace.expired_keys += 1
             return None
         return found
+
+    def _load(self, row_key: bytes, key: bytes) -> Found | None:
+        """Return what stands in the row, expired or not, None if there is no row; admits it to the hot layer."""
+        keyspace = self.keyspace
+        cell = keyspace.keys.get(row_key)
+        if cell is None:
+            return None
+        kind = cell[0] & TYPE_MASK
+        if kind == STRING or kind == STRING_CHUNKS:  # noqa: PLR1714  -- twice as fast as `in`
+            keyspace.loads += 1
+            if not keyspace.loads % ADMIT_EVERY and len(cell) <= VALUE_BYTES_MAX:
+                keyspace.cache.put(row_key, cell)
+            return cell
+        entry = self._decode(row_key, key, cell)
+        keyspace.cache.put(row_key, entry)
+        return entry
 
     def read(self, key: bytes) -> Found | None:
         """As `find`, for a command that only reads: counts a hit or a miss."""
@@ -141,6 +147,14 @@ class Database:
 
     def read_string(self, key: bytes) -> bytes | None:
         """Return a string's cell to read, None if there is no such key. Raises WRONGTYPE."""
+        row_key = self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
+        keyspace = self.keyspace
+        found = keyspace.cache.get(row_key)
+        if found is None:
+            found = self._load(row_key, key)
+        if type(found) is bytes and found[0] == STRING:  # the common case, without a call
+            keyspace.hits += 1
+            return found
         found = self.read(key)
         if found is None or type(found) is bytes:
             return found
@@ -168,7 +182,8 @@ class Database:
         entry = Entry(row_key, key, kind, self.keyspace.next_id())
         self.keyspace.cache.put(row_key, entry)
         self.keyspace.dirty[row_key] = entry
-        self._key_added(row_key, b"")
+        self.keyspace.keys.put(row_key, b"")  # stands in for the head, so that the directory can count it
+        self._key_added(row_key)
         return entry
 
     def edit_or_create(self, key: bytes, kind: int) -> Entry:
@@ -186,58 +201,48 @@ class Database:
         """Let `key` be the short string `value`, whatever it was before. O(log n)."""
         row_key = self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
         keyspace = self.keyspace
-        old: Found | None = keyspace.cache.get(row_key)
-        if old is None:
-            old = keyspace.keys.get(row_key)
-        if old is None:
-            cell = PLAIN_STRING + value
-            self._key_added(row_key, cell)
-        elif type(old) is bytes and old[0] == STRING:
-            cell = PLAIN_STRING + value
-        else:
-            self._release(key, row_key, old)
-            cell = PLAIN_STRING + value
         if expire_at_ms or len(key) > NAME_BYTES_MAX:
             cell = fmt.pack_string(value, expire_at_ms, fmt.whole_if_long(key))
-            if expire_at_ms:
-                self._expiry_added(row_key, expire_at_ms, fmt.whole_if_long(key))
-        keyspace.keys.put(row_key, cell)
-        if len(cell) <= VALUE_BYTES_MAX:
-            keyspace.cache.put(row_key, cell)
         else:
-            keyspace.cache.drop(row_key)
+            cell = PLAIN_STRING + value
+        old: Found | None = keyspace.cache.get(row_key)
+        if old is None:
+            old = keyspace.keys.exchange(row_key, cell)
+        else:
+            keyspace.keys.put(row_key, cell)
+            if len(cell) <= VALUE_BYTES_MAX:
+                keyspace.cache.put(row_key, cell)
+            else:
+                keyspace.cache.drop(row_key)
+        if old is None:
+            self._key_added(row_key)
+        elif type(old) is not bytes or old[0] != STRING:
+            self._release(key, row_key, old)
+        if expire_at_ms:
+            self._expiry_added(row_key, expire_at_ms, fmt.whole_if_long(key))
 
     def put_cell(self, key: bytes, cell: bytes) -> None:
         """Replace the cell of an existing string: same expiry, and the same id if it is in chunks."""
-        row_key = self.row_key(key)
+        row_key = self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
         self.keyspace.keys.put(row_key, cell)
         if len(cell) <= VALUE_BYTES_MAX:
-            self.keyspace.cache.put(row_key, cell)
+            self.keyspace.cache.replace(row_key, cell)
         else:
             self.keyspace.cache.drop(row_key)
 
     def put_chunks_head(self, key: bytes, ident: int, length: int, expire_at_ms: int = 0) -> None:
         """Let `key` be the long string whose chunks stand under `ident`, whatever it was before."""
-        row_key = self.row_key(key)
-        old = self._raw(row_key, key)
+        row_key, whole = self.row_key(key), fmt.whole_if_long(key)
+        keyspace = self.keyspace
+        old: Found | None = keyspace.cache.get(row_key) or keyspace.keys.get(row_key)
+        keyspace.cache.drop(row_key)
+        keyspace.keys.put(row_key, fmt.pack_cell(STRING_CHUNKS, fmt.pack_chunks_head(ident, length), expire_at_ms, whole))
         if old is None:
-            self._key_added(row_key, b"\0")
+            self._key_added(row_key)
         else:
             self._release(key, row_key, old)
-        whole = fmt.whole_if_long(key)
         if expire_at_ms:
             self._expiry_added(row_key, expire_at_ms, whole)
-        self.keyspace.keys.put(row_key, fmt.pack_cell(STRING_CHUNKS, fmt.pack_chunks_head(ident, length), expire_at_ms, whole))
-        self.keyspace.cache.drop(row_key)
-
-    def _raw(self, row_key: bytes, key: bytes) -> Found | None:
-        """Return what stands in the row, expired or not."""
-        found: Found | None = self.keyspace.cache.get(row_key)
-        if found is None:
-            cell = self.keyspace.keys.get(row_key)
-            if cell is not None:
-                found = cell if cell[0] & TYPE_MASK in {STRING, STRING_CHUNKS} else self._decode(row_key, key, cell)
-        return found
 
     # --- deleting ---------------------------------------------------------------------------------------------------------------
 
@@ -275,16 +280,14 @@ class Database:
         if expire_at_ms:
             self._expiry_removed(row_key, expire_at_ms)
 
-    def _key_added(self, row_key: bytes, cell: bytes) -> None:
-        """Count a new key; its row must be put before the directory walks (so an empty one stands in for a collection)."""
+    def _key_added(self, row_key: bytes) -> None:
+        """Count a new key whose row has been put."""
         self.keys += 1
         self.is_dirty = True
         keyspace = self.keyspace
         if self.flags & fmt.COUNTED:
-            keyspace.keys.put(row_key, cell)
             keyspace.ranks.open(keyspace.keys, self.prefix).add(row_key[4:])
         elif self.keys > BLOCK_ROWS:
-            keyspace.keys.put(row_key, cell)
             self.flags |= fmt.COUNTED
             keyspace.ranks.build(keyspace.keys, self.prefix)
 
@@ -339,12 +342,11 @@ class Database:
             moved.expire_at_ms = expire_at_ms
             target.keyspace.dirty[new_row_key] = moved
             target.keyspace.cache.put(new_row_key, moved)
-            target._key_added(new_row_key, b"")
+            target.keyspace.keys.put(new_row_key, b"")
         else:
-            cell = fmt.pack_cell(found[0] & TYPE_MASK, found[fmt.body_offset(found) :], expire_at_ms, whole)
-            target.keyspace.keys.put(new_row_key, cell)
+            target.keyspace.keys.put(new_row_key, fmt.pack_cell(found[0] & TYPE_MASK, found[fmt.body_offset(found) :], expire_at_ms, whole))
             target.keyspace.cache.drop(new_row_key)
-            target._key_added(new_row_key, cell)
+        target._key_added(new_row_key)
         if expire_at_ms:
             target._expiry_added(new_row_key, expire_at_ms, whole)
             self._expiry_removed(row_key, expire_at_ms)
@@ -363,6 +365,7 @@ class Database:
         expired are left out. Long prefixes are cut where stored names are. O(log n + rows_max).
         """
         keyspace = self.keyspace
+        keyspace.write_back()
         low = self.prefix + prefix[: fmt.PREFIX_BYTES]
         high = after_prefix(low)
         rows = keyspace.keys.take(max(self.prefix + start, low), rows_max + 1)
@@ -384,6 +387,7 @@ class Database:
 
     def select(self, index: int) -> tuple[bytes, bytes]:
         """Return (key, cell) of the key number `index` in row order, expired or not. O(log n)."""
+        self.keyspace.write_back()
         rows = self.keyspace.ranks.take(self.keyspace.keys, self.prefix, index, 1, counted=bool(self.flags & fmt.COUNTED))
         row_key, cell = rows[0]
         return self._name_of(row_key, cell), cell
@@ -419,6 +423,7 @@ class Keyspace:
         self.next_expire_ms = 0  # no key expires before this; 0 = look
         self.databases_changed = False
         self.hits = 0
+        self.loads = 0  # strings read from LMDB
         self.misses = 0
         self.expired_keys = 0
         self._ids = iter(range(0))  # reserved

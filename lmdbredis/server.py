@@ -2,8 +2,7 @@
 
 Theory. uvloop reads what every socket holds, then the loop comes to `_tick` once: everything that was read is one batch. Its
 replies leave at once, or, under ``appendfsync always``, when a thread has synced the log up to the lsn they wait for (the
-barrier); meanwhile the loop goes on, and one sync serves all that came before it. Rows go into LMDB after the replies have
-left, while the clients are busy reading them.
+barrier); meanwhile the loop goes on, and one sync serves all that came before it.
 
 Laws: nothing waits for a disk here, except for a page that must be read; a failed sync ends the process (design: final); a
 client that does not read is cut off at its output-buffer limit, and one that sends too much at the query-buffer limit.
@@ -244,15 +243,15 @@ class RedisServer:
                 connection = self.connections.get(session.id)
                 if connection is not None:
                     connection.resume()
-        self._put_rows()
+        self._after_replies()
 
-    def _put_rows(self) -> None:
-        """Put the batch's rows into LMDB; begin a checkpoint if there are many."""
+    def _after_replies(self) -> None:
+        """Do what can wait until the replies have left: rows that waited for a commit, and the next checkpoint if many are dirty."""
         store = self.store
         try:
             if store.is_committing:
                 store.poll()
-            store.flush()
+            store.drain()
             if store.dirty_rows >= self.config.checkpoint_dirty and not store.is_committing:
                 store.begin_commit()
         except (DiskFull, *EngineFull) as error:

@@ -4,14 +4,15 @@ Theory. One LMDB write transaction stays open across many batches. A batch's row
 the log as one record (that is the promise), and put into the open transaction. A checkpoint commits the transaction without
 sync, and later makes that snapshot durable in the background. After a crash: the newest synced snapshot, plus the log.
 
-A row's way: ``put`` -> `Table.batch` (the write set) and `Table.overlay` (what LMDB does not show yet) -> record in the log
--> open transaction (`flush`) -> commit -> sync -> CONTROL.
+A row's way: ``put`` -> the open transaction and `Table.batch` (the write set) -> record in the log -> commit -> sync ->
+CONTROL. A row is put into LMDB at once, while the pages that led to it are still in the processor's cache from the read
+before: that halves what it costs to gather rows and put them at the end of the batch (2.5 against 3.7 us for a random SET).
 
 Laws:
 
-1. **The loop never waits for a commit or a sync.** A thread commits; meanwhile reads see the overlay (every row since the
-   last commit) over the last snapshot, and new rows stay in the overlay. Only work that needs a range waits (`settle`).
-   LMDB's writer lock belongs to a thread, so that thread begins, commits and aborts every write transaction.
+1. **The loop never waits for a commit or a sync.** A thread commits; meanwhile reads see the `overlay` (every row since the
+   last commit) over the last snapshot, and new rows go into the overlay instead of LMDB; when the commit is done, `drain`
+   puts them there bit by bit. Only work that needs rows in order waits (`settle`). LMDB's writer lock belongs to a thread, so that thread begins, commits and aborts every write transaction.
 2. **The synced snapshot stays whole.** A read transaction pins it, so LMDB reuses none of its pages, and CONTROL holds its
    meta page: recovery writes that back, whatever was committed or torn after it. (The simpler rule, not to commit N+1
    before N is synced, would let the dirty pages grow for as long as a sync takes.)
@@ -45,7 +46,9 @@ MAP_BYTES_DEFAULT: Final = 1 << 40
 SEGMENT_BYTES_DEFAULT: Final = 64 << 20
 _READERS_MAX: Final = 126
 _TAKE_FIRST: Final = 64  # rows of the first step of a walk whose length is not known; steps double from here
-_DRAIN_ROWS: Final = 256  # rows of the backlog that one batch puts into LMDB, beyond its own
+_DRAIN_ROWS: Final = 256  # rows that one `drain` takes from the overlay into LMDB
+_LAZY: Final = frozenset({fmt.META, fmt.COUNTS})  # tables whose rows change again and again: they stay in the overlay
+_LAZY_ROWS_MAX: Final = 16_384  # but for so many, and for a commit
 _REPLAY_ROWS: Final = 50_000  # rows gathered from the log before they are put in key order
 _ABSENT: Final = object()
 
@@ -54,25 +57,30 @@ EngineFull = (lmdb.MapFullError, lmdb.DiskError)  # no room in the map or on the
 
 
 class Table:
-    """One sub-database: point reads and writes through the overlay, ordered reads from LMDB."""
+    """One sub-database: point reads and writes, ordered reads."""
 
-    __slots__ = ("_cursor_of", "_get", "batch", "fresh", "handle", "name", "number", "overlay", "settle")
+    __slots__ = ("_cursor_of", "_delete", "_get", "_put", "_replace", "batch", "fresh", "handle", "is_lazy", "name", "number", "overlay", "settle")
 
     def __init__(self, number: int, handle: Any, settle: Callable[[], None]) -> None:
+        self.is_lazy = number in _LAZY
         self.number = number
         self.name = fmt.TABLE_NAMES[number]
         self.handle = handle  # LMDB's
-        self.overlay: fmt.Rows = {}  # rows that LMDB does not show yet; None = deleted
+        self.overlay: fmt.Rows = {}  # rows that LMDB does not show, None = deleted: during a commit, soon after, and in lazy tables
         self.batch: fmt.Rows = {}  # rows of the batch in the making: its part of the write set
         self.fresh: fmt.Rows = {}  # rows put since the last commit
         self.settle = settle  # makes LMDB show everything
-        self._get: Any = None
+        self._get: Any = None  # of the LMDB transaction that is read
         self._cursor_of: Any = None
+        self._put: Any = None  # of the open transaction; None while it is being committed
+        self._delete: Any = None
+        self._replace: Any = None
 
-    def look_at(self, transaction: Any) -> None:
-        """Read from this LMDB transaction from now on."""
+    def look_at(self, transaction: Any, *, is_open: bool) -> None:
+        """Read from this LMDB transaction from now on; write to it, or to the overlay if it is not open for writing."""
         self._get = transaction.get
         self._cursor_of = transaction.cursor
+        self._put, self._delete, self._replace = (transaction.put, transaction.delete, transaction.replace) if is_open else (None, None, None)
 
     def get(self, key: bytes) -> bytes | None:
         """Return the row's value, None if there is no such row. O(log n)."""
@@ -81,12 +89,41 @@ class Table:
         return self._get(key, None, self.handle)  # type: ignore[no-any-return]
 
     def put(self, key: bytes, row: bytes) -> None:
-        """Put a row; at the latest the end of the batch logs it."""
-        self.overlay[key] = self.batch[key] = row
+        """Put a row; the end of the batch logs it. O(log n)."""
+        self.batch[key] = row
+        if self._put is None or self.is_lazy or (self.overlay and key in self.overlay):
+            self.overlay[key] = row
+        else:
+            self._put(key, row, True, True, False, self.handle)  # noqa: FBT003  -- dupdata, overwrite, append
+
+    def exchange(self, key: bytes, row: bytes) -> bytes | None:
+        """Put a row and return the value that stood there, None if there was no such row: one descent instead of two."""
+        if self._replace is None or self.overlay:
+            old = self.get(key)
+            self.put(key, row)
+            return old
+        self.batch[key] = row
+        return self._replace(key, row, self.handle)  # type: ignore[no-any-return]
+
+    def add(self, key: bytes, row: bytes) -> bool:
+        """Put a row unless there is one; tell whether it was new: one descent, and a page is only dirtied if it was."""
+        if self._put is None or self.overlay:
+            if self.get(key) is not None:
+                return False
+            self.put(key, row)
+            return True
+        if not self._put(key, row, True, False, False, self.handle):  # noqa: FBT003  -- dupdata, overwrite, append
+            return False
+        self.batch[key] = row
+        return True
 
     def delete(self, key: bytes) -> None:
-        """Delete a row, there or not."""
-        self.overlay[key] = self.batch[key] = None
+        """Delete a row, there or not. O(log n)."""
+        self.batch[key] = None
+        if self._delete is None or self.is_lazy or (self.overlay and key in self.overlay):
+            self.overlay[key] = None
+        else:
+            self._delete(key, b"", self.handle)
 
     # Ordered reads. A walk of known length is one call into C: `take`.
 
@@ -180,7 +217,7 @@ class Store:
         self.disk = disk or Disk()
         self.replayed_rows = 0  # what the last opening took from the log
         self.dirty_rows = 0  # rows put since the last commit began
-        self.writebacks: list[Callable[[], None]] = []  # called before rows are read in order or logged: write what is held back
+        self.writebacks: list[Callable[[], None]] = []  # called before the batch is logged: put the rows that were held back
         self.forgets: list[Callable[[], None]] = []  # called after a repair: whatever was derived from rows is stale
         self.commits = 0
         self._lock_fd = self._lock()
@@ -313,34 +350,24 @@ class Store:
                 table.batch = {}
         return True
 
-    def flush(self) -> None:
-        """Put the overlay into the open transaction, a backlog in portions; nothing while a commit is on its way.
-
-        Raises EngineFull or DiskFull: then `repair`.
-        """
+    def drain(self) -> None:
+        """Put some rows of the overlay into the open transaction, if they wait for that. Raises EngineFull: then `repair`."""
         if self._committing is not None:
             return
         for table in self.tables:
             overlay = table.overlay
-            if not overlay:
-                continue
-            if len(overlay) > 4 * _DRAIN_ROWS:
-                part = dict(islice(overlay.items(), max(_DRAIN_ROWS, len(overlay) // 8)))
+            if overlay and (not table.is_lazy or len(overlay) > _LAZY_ROWS_MAX):
+                part = dict(islice(overlay.items(), _DRAIN_ROWS))
                 self._put_rows(table, part)
                 for key in part:
                     del overlay[key]
-            else:
-                self._put_rows(table, overlay)
-                table.overlay = {}
 
     def settle(self) -> None:
         """Make LMDB show every row, waiting for a commit that is on its way. For reads in order."""
         self._wait_for_commit()
-        for writeback in self.writebacks:
-            writeback()
         for table in self.tables:
             if table.overlay:
-                self._put_rows(table, table.overlay)
+                self._put_rows(table, dict(sorted(table.overlay.items())))
                 table.overlay = {}
 
     def _put_rows(self, table: Table, rows: fmt.Rows) -> None:
@@ -387,7 +414,7 @@ class Store:
         self._snapshot = self._env.begin()
         for table in self.tables:
             table.overlay, table.fresh = table.fresh, {}
-            table.look_at(self._snapshot)
+            table.look_at(self._snapshot, is_open=False)
         self.dirty_rows = 0
         self._committing = self._writer.submit(self._commit, self._txn)
 
@@ -403,7 +430,7 @@ class Store:
 
     def _look_at(self, transaction: Any) -> None:
         for table in self.tables:
-            table.look_at(transaction)
+            table.look_at(transaction, is_open=True)
 
     def poll(self) -> None:
         """Take note of a commit or a sync that has finished. Raises what they raised; after DiskFull, `repair`."""
