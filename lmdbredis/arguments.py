@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lmdbredis.errors import NOT_FLOAT, NOT_INTEGER, NOT_POSITIVE, OUT_OF_RANGE, SYNTAX, ReplyError
-from lmdbredis.words import parse_float, parse_int
+from lmdbredis.errors import NOT_FLOAT, NOT_IN_RANGE, NOT_INTEGER, NOT_POSITIVE, OUT_OF_RANGE, SYNTAX, ReplyError
+from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, parse_float, parse_int
 
 
 class Arguments:
@@ -81,6 +81,20 @@ def positive(word: bytes, error: str = NOT_POSITIVE) -> int:
     found = parse_int(word)
     if found is None or found < 0:
         raise ReplyError(error)
+    return found
+
+
+def keys_after_count(words: Sequence[bytes], at: int) -> list[int]:
+    """Return the positions of the keys in a request whose word `at` says how many follow it."""
+    count = positive(words[at])
+    return list(range(at + 1, min(at + 1 + count, len(words))))
+
+
+def random_count(word: bytes) -> int:
+    """Return the count of HRANDFIELD and its like: a 64-bit integer whose negative is one too. Raises ReplyError."""
+    found = integer(word)
+    if found == INTEGER_MIN:
+        raise ReplyError(NOT_IN_RANGE % (-INTEGER_MAX, INTEGER_MAX))
     return found
 
 

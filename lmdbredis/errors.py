@@ -87,3 +87,87 @@ PROTECTED_MODE: Final = (
 # LCS.
 LCS_LEN_AND_IDX: Final = "ERR If you want both the length and indexes, please just use IDX."
 LCS_NOT_STRINGS: Final = "ERR The specified keys must contain string values"
+
+# Lists.
+NOT_IN_RANGE: Final = "ERR value is out of range, value must between %d and %d"
+LPOS_RANK_ZERO: Final = (
+    "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... "
+    "or use negative to start from the end of the list"
+)
+LPOS_COUNT_NEGATIVE: Final = "ERR COUNT can't be negative"
+LPOS_MAXLEN_NEGATIVE: Final = "ERR MAXLEN can't be negative"
+NUMKEYS_NOT_POSITIVE: Final = "ERR numkeys should be greater than 0"
+COUNT_NOT_POSITIVE: Final = "ERR count should be greater than 0"
+LIST_EXHAUSTED: Final = "ERR the list has no positions left on this side: copy it to another key (COPY), which has them all"
+
+# Keys.
+EXPIRE_OPTION: Final = "ERR Unsupported option %s"
+EXPIRE_NX_AND_OTHERS: Final = "ERR NX and XX, GT or LT options at the same time are not compatible"
+EXPIRE_GT_AND_LT: Final = "ERR GT and LT options at the same time are not compatible"
+INVALID_FIRST_DB: Final = "ERR invalid first DB index"
+INVALID_SECOND_DB: Final = "ERR invalid second DB index"
+FREQ_WITHOUT_LFU: Final = (
+    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between "
+    "policies at runtime LRU and LFU data will take some time to adjust."
+)
+IDLETIME_WITH_LFU: Final = (
+    "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at "
+    "runtime LRU and LFU data will take some time to adjust."
+)
+
+# Connections.
+AUTH_WITHOUT_PASSWORD: Final = (
+    "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
+)
+WRONG_PASSWORD: Final = "WRONGPASS invalid username-password pair or user is disabled."
+NO_PROTOCOL: Final = "NOPROTO unsupported protocol version"
+NOT_PROTOCOL: Final = "ERR Protocol version is not an integer or out of range"
+HELLO_OPTION: Final = "ERR Syntax error in HELLO option '%s'"
+HELLO_NO_AUTH: Final = (
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option "
+    "can be used to authenticate the client and select the RESP protocol version at the same time"
+)
+CLIENT_NAME: Final = "ERR Client names cannot contain spaces, newlines or special characters."
+CLIENT_INFO_VALUE: Final = "ERR %s cannot contain spaces, newlines or special characters."
+CLIENT_INFO_OPTION: Final = "ERR Unrecognized option '%s'"
+CLIENT_TYPE: Final = "ERR Unknown client type '%s'"
+CLIENT_ID: Final = "ERR Invalid client ID"
+CLIENT_KILL_ID: Final = "ERR client-id should be greater than 0"
+NO_SUCH_CLIENT: Final = "ERR No such client"
+NO_SUCH_USER: Final = "ERR No such user '%s'"
+
+# The server.
+NO_SHUTDOWN: Final = "ERR No shutdown in progress."
+NO_CONFIG_FILE: Final = "ERR The server is running without a config file"
+CONFIG_REWRITE: Final = "ERR Rewriting config file: %s"
+SAVE_FAILED: Final = "ERR the checkpoint failed: %s. The log has everything that was acknowledged"
+DEBUG_REFUSED: Final = (
+    "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, "
+    "otherwise you need to set this option in the configuration file, and then restart the server."
+)
+DEBUG_SYNTAX: Final = "ERR unknown subcommand or wrong number of arguments for '%s'. Try DEBUG HELP."
+DEBUG_RELOAD_OPTION: Final = "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options."
+BROKEN: Final = "ERR broken: %s"
+NO_KEYS: Final = "ERR The command has no key arguments"
+KEYS_OF_UNKNOWN: Final = "ERR Invalid command specified"
+KEYS_ARITY: Final = "ERR Invalid number of arguments specified for command"
+KEYS_INVALID: Final = "ERR Invalid arguments specified for command"
+
+# Hashes and sets.
+HASH_VALUE_NOT_INTEGER: Final = "ERR hash value is not an integer"
+HASH_VALUE_NOT_FLOAT: Final = "ERR hash value is not a float"
+INCREMENT_NOT_FINITE: Final = "ERR value is NaN or Infinity"
+TOO_MANY_KEYS: Final = "ERR Number of keys can't be greater than number of args"
+LIMIT_NEGATIVE: Final = "ERR LIMIT can't be negative"
+
+# Sorted sets.
+ZADD_NX_AND_XX: Final = "ERR XX and NX options at the same time are not compatible"
+ZADD_GT_LT_NX: Final = "ERR GT, LT, and/or NX options at the same time are not compatible"
+ZADD_INCR_MANY: Final = "ERR INCR option supports a single increment-element pair"
+SCORE_NAN: Final = "ERR resulting score is not a number (NaN)"
+SCORE_BOUND: Final = "ERR min or max is not a float"
+NAME_BOUND: Final = "ERR min or max not valid string range item"
+LIMIT_BY_INDEX: Final = "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX"
+WITHSCORES_BY_LEX: Final = "ERR syntax error, WITHSCORES not supported in combination with BYLEX"
+NO_INPUT_KEY: Final = "ERR at least 1 input key is needed for '%s' command"
+WEIGHT_NOT_FLOAT: Final = "ERR weight value is not a float"

@@ -29,7 +29,8 @@ from lmdbredis.config import Config
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed, shown
 from lmdbredis.keyspace import Keyspace
 from lmdbredis.registry import NO_AUTH, TABLE, Command, Context
-from lmdbredis.session import Gate, Session, Sessions
+from lmdbredis.resp import NO_REPLY
+from lmdbredis.session import NO_REQUESTS, Gate, Session, Sessions
 from lmdbredis.store import EngineFull, Store
 
 BATCH_REQUESTS_MAX: Final = 4096
@@ -71,13 +72,6 @@ class _Failed(Exception):
         self.reason = reason
 
 
-class NoReply:
-    """The value of a command that is not answered."""
-
-
-NO_REPLY: Final = NoReply()
-
-
 class Executor:
     """See the module."""
 
@@ -87,6 +81,7 @@ class Executor:
         self.config = config
         self.cx = Context(keyspace, config, random, server, self)
         self.after_batch: list[Callable[[], None]] = []  # called once the record is written (law 2)
+        self.if_undone: list[Callable[[], None]] = []  # called, last first, if the batch is undone: give sessions their state back
         self.refusal: str | None = None  # why writes are refused, None = they are not
         self.commands_run = 0
 
@@ -100,12 +95,12 @@ class Executor:
     def run(self, sessions: list[Session], now_us: int) -> list[Session]:
         """Run a batch: each session's `output` then holds its replies. Returns the sessions that have requests left."""
         self._begin(now_us)
-        taken = self._take(sessions)
         failed: dict[tuple[int, int], str] = {}
         while True:
             try:
-                self._execute(taken, failed)
-                self.store.append(self.cx.now_ms)
+                self._execute(sessions, failed)
+                if self.refusal is None:  # else there is nothing but bookkeeping to log, and that can wait
+                    self.store.append(self.cx.now_ms)
                 break
             except DiskFull as full:
                 self._undo()
@@ -113,14 +108,17 @@ class Executor:
             except _Failed as failure:
                 self._undo()
                 failed[failure.session.id, failure.index] = failure.reason
-        for session, _ in taken:
-            self.commands_run += session.run_now
-            if session.closing:
-                session.requests.clear()
+        left = []
+        for session in sessions:
+            run = session.run_now
+            self.commands_run += run
+            if run == len(session.requests) or session.closing:
+                session.requests = NO_REQUESTS
             else:
-                del session.requests[: session.run_now]
+                del session.requests[:run]
+                left.append(session)
         self._end()
-        return [session for session in sessions if session.requests]
+        return left
 
     def internal(self, work: Callable[[], None], now_us: int) -> None:
         """Run `work` as a batch of its own: for what no client asked for (expiry). Raises DiskFull, nothing kept then."""
@@ -138,51 +136,52 @@ class Executor:
         if self.refusal is None:
             log.warning("The disk is full (%s): writes are refused, reads go on", full)
         self.refusal = errors.MISCONF_FULL
+        self.keyspace.may_expire = False  # a read that finds an expired key must not write
 
     def accept_writes(self) -> None:
         """Take writes again."""
         if self.refusal is not None:
             log.warning("There is room on the disk again: writes are accepted")
         self.refusal = None
+        self.keyspace.may_expire = True
 
     def _begin(self, now_us: int) -> None:
         self.cx.now_us = now_us
         self.cx.now_ms = self.keyspace.now_ms = now_us // 1000
 
-    def _take(self, sessions: list[Session]) -> list[tuple[Session, int]]:
-        """Return the sessions, each with the number of requests it may run now (law 3)."""
-        taken, room = [], BATCH_REQUESTS_MAX
-        for session in sessions:
-            count = min(len(session.requests), _SESSION_REQUESTS_MAX, room)
-            if count:
-                taken.append((session, count))
-                room -= count
-        return taken
-
     def _undo(self) -> None:
         """Bring store and keyspace back to before the batch."""
         self.after_batch.clear()
+        while self.if_undone:
+            self.if_undone.pop()()
         self.store.repair()
 
     def _end(self) -> None:
         """Do what waits for the record."""
         self.keyspace.cache.trim()
+        self.if_undone.clear()
         if self.after_batch:
             waiting, self.after_batch = self.after_batch, []
             for work in waiting:
                 work()
 
-    def _execute(self, taken: list[tuple[Session, int]], failed: dict[tuple[int, int], str]) -> None:
-        """Run every request and gather the replies. The hot loop."""
+    def _execute(self, sessions: list[Session], failed: dict[tuple[int, int], str]) -> None:
+        """Run every request that has its turn and gather the replies. The hot loop."""
         cx = self.cx
         table = TABLE
-        for session, count in taken:
+        room = BATCH_REQUESTS_MAX
+        for session in sessions:
+            requests = session.requests
+            if len(requests) > _SESSION_REQUESTS_MAX or len(requests) > room:
+                requests = requests[: min(_SESSION_REQUESTS_MAX, room)]
+            room -= len(requests)
+            words: list[bytes] = []
             cx.session = session
             cx.db = session.database
             replies: list[bytes] = []
             reply = replies.append
             index = 0
-            for words in session.requests[:count]:
+            for words in requests:
                 try:
                     command = table.get(words[0])
                     if command is None or session.gate or self.refusal is not None or failed:
@@ -193,9 +192,11 @@ class Executor:
                         value = command.wrong_arity()
                 except ReplyError as error:
                     value = error
-                except (DiskFull, SyncFailed):
+                except SyncFailed:
                     raise
-                except EngineFull as error:
+                except (DiskFull, *EngineFull) as error:
+                    if self.refusal is not None:  # it failed again, without any write: it is this request that needs room
+                        raise _Failed(session, index, "the disk is full") from error
                     raise DiskFull(str(error)) from error
                 except Exception as error:
                     log.exception("%s failed: nothing of it is kept", shown(words[0]))
@@ -208,8 +209,9 @@ class Executor:
                     break
             session.run_now = index
             session.output = b"".join(replies) if len(replies) != 1 else replies[0]
-            session.last_ms = cx.now_ms
-            session.last_words = words
+            if index:
+                session.last_ms = cx.now_ms
+                session.last_words = words
 
     # --- the other ways ------------------------------------------------------------------------------------------------------------
 
@@ -217,10 +219,10 @@ class Executor:
         """Return the reply to a request that is not on the straight way."""
         if failure is not None:
             return ReplyError(errors.INTERNAL % failure)
-        command = self._resolve(session, words)
         mode = session.gate & (Gate.REPLY_OFF | Gate.REPLY_SKIP)
         session.gate &= ~Gate.REPLY_SKIP
         try:
+            command = self._resolve(session, words)
             self._check(session, command)
             value = command.handler(self.cx, *words[1:])
         except ReplyError as error:

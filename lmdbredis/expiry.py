@@ -57,10 +57,11 @@ class Upkeep:
             self._store.poll()
             if self._executor.refusal is not None:
                 self._probe(clock_ms)
-            self._checkpoint(clock_ms)
-            if not self._store.is_committing and self._executor.refusal is None:
-                busy = self._expire(now_us) | self._reclaim()
-            self._store.drain()
+            if self._executor.refusal is None:
+                self._checkpoint(clock_ms)
+                if not self._store.is_committing:
+                    busy = self._expire(now_us) | self._reclaim()
+                self._store.drain()
         except (DiskFull, *EngineFull) as error:
             self._store.repair()
             self._executor.refuse_writes(DiskFull(str(error)))

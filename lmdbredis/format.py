@@ -157,14 +157,23 @@ _ALL: Final = (1 << 64) - 1
 
 def sortable(score: float) -> bytes:
     """Return 8 bytes whose order is the order of scores; -0.0 and 0.0 are equal. NaN has no place here."""
-    (bits,) = _U64.unpack(_F64.pack(score + 0.0))
-    return _U64.pack(bits ^ _ALL if bits & _SIGN else bits | _SIGN)
+    if score >= 0:
+        return _F64.pack(-(score + 0.0))  # the sign bit flipped
+    (bits,) = _U64.unpack(_F64.pack(score))
+    return _U64.pack(bits ^ _ALL)
 
 
 def unsortable(packed: bytes) -> float:
     """Return the score that `sortable` packed (0.0 for -0.0)."""
     (bits,) = _U64.unpack(packed)
     return float(_F64.unpack(_U64.pack(bits ^ _SIGN if bits & _SIGN else bits ^ _ALL))[0])
+
+
+def unsortables(packed: bytes) -> tuple[float, ...]:
+    """Return the scores that `sortable` packed, from one string of them all: a third of the time of one by one."""
+    count = len(packed) // 8
+    bits = struct.unpack(f">{count}Q", packed)
+    return struct.unpack(f">{count}d", struct.pack(f">{count}Q", *[b ^ _SIGN if b & _SIGN else b ^ _ALL for b in bits]))
 
 
 # --- the cell of a key -------------------------------------------------------------------------------------------------------
@@ -182,6 +191,7 @@ HAS_EXPIRE: Final = 0x80
 
 COUNTED: Final = 0x01  # flags: rows of the collection are counted in `counts`
 UNEVEN: Final = 0x02  # flags of a list: positions are not evenly spaced any more
+SIGNED_ZERO: Final = 0x04  # flags of a sorted set: a score may be -0.0, which only `zset` tells from 0.0
 
 CHUNK_BYTES: Final = 8160  # with its header a chunk fills two pages
 INLINE_BYTES_MAX: Final = CHUNK_BYTES
@@ -391,8 +401,11 @@ def record_is_whole(head: bytes, payload: bytes) -> bool:
 
 META_BODY_BYTES: Final = 136
 META_BODY_OFFSET: Final = 16
+_META_PAGE_BYTES: Final = 24  # where in the body things stand
+_META_LAST_PAGE: Final = 120
 _META_TXNID: Final = 128
-_META_PAGE_BYTES: Final = 24
+_META_HEAD: Final = struct.Struct("=QHHHH")  # of a page: number, padding, flags, bounds
+_META_FLAG: Final = 0x08  # a meta page
 _META_MAGIC: Final = struct.Struct("=II")
 _NATIVE_U64: Final = struct.Struct("=Q")
 _NATIVE_U32: Final = struct.Struct("=I")
@@ -442,9 +455,29 @@ def refuse_newer(version: int, what: str) -> None:
         raise StorageError(text)
 
 
-def meta_page_bytes(first_page: bytes) -> int:
-    """Return LMDB's page size, from the beginning of data.mdb."""
-    return int(_NATIVE_U32.unpack_from(first_page, META_BODY_OFFSET + _META_PAGE_BYTES)[0])
+def meta_page_bytes(body: bytes) -> int:
+    """Return LMDB's page size, from a meta page body."""
+    return int(_NATIVE_U32.unpack_from(body, _META_PAGE_BYTES)[0])
+
+
+def meta_file_bytes(body: bytes) -> int:
+    """Return how many bytes data.mdb has if every page of the snapshot is in it."""
+    return int(_NATIVE_U64.unpack_from(body, _META_LAST_PAGE)[0] + 1) * meta_page_bytes(body)
+
+
+def meta_pages(body: bytes) -> list[tuple[int, bytes]]:
+    """Return (offset, bytes) of the two meta pages that let data.mdb show the snapshot whose meta page body is `body`.
+
+    LMDB takes the page with the higher txnid, and writes snapshot N to page N & 1: so the page that is not the snapshot's
+    own has the same body, numbered one lower.
+    """
+    txnid = meta_txnid(body)
+    pages = []
+    for page in (0, 1):
+        number = txnid if txnid & 1 == page else txnid - 1
+        head = _META_HEAD.pack(page, 0, _META_FLAG, 0, 0)
+        pages.append((page * meta_page_bytes(body), head + body[:_META_TXNID] + _NATIVE_U64.pack(number)))
+    return pages
 
 
 def meta_body_is_valid(body: bytes) -> bool:

@@ -87,8 +87,10 @@ class Database:
         row_key = self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
         keyspace = self.keyspace
         found: Found | None = keyspace.cache.get(row_key)
-        if found is None and (found := self._load(row_key, key)) is None:
-            return None
+        if found is None:
+            found = self._load(row_key, key)
+            if found is None:
+                return None
         if type(found) is bytes:
             if found[0] < HAS_EXPIRE:
                 return found
@@ -103,15 +105,14 @@ class Database:
         return found
 
     def _load(self, row_key: bytes, key: bytes) -> Found | None:
-        """Return what stands in the row, expired or not, None if there is no row; admits it to the hot layer."""
+        """Return what stands in the row, expired or not, None if there is no row; the hot layer takes it up."""
         keyspace = self.keyspace
         cell = keyspace.keys.get(row_key)
         if cell is None:
             return None
         kind = cell[0] & TYPE_MASK
         if kind == STRING or kind == STRING_CHUNKS:  # noqa: PLR1714  -- twice as fast as `in`
-            keyspace.loads += 1
-            if not keyspace.loads % ADMIT_EVERY and len(cell) <= VALUE_BYTES_MAX:
+            if len(cell) <= VALUE_BYTES_MAX:
                 keyspace.cache.put(row_key, cell)
             return cell
         entry = self._decode(row_key, key, cell)
@@ -151,10 +152,16 @@ class Database:
         keyspace = self.keyspace
         found = keyspace.cache.get(row_key)
         if found is None:
-            found = self._load(row_key, key)
-        if type(found) is bytes and found[0] == STRING:  # the common case, without a call
+            found = keyspace.keys.get(row_key)
+            if found is None:
+                keyspace.misses += 1
+                return None
+            keyspace.loads += 1
+            if not keyspace.loads % ADMIT_EVERY:
+                found = self._load(row_key, key)
+        if found.__class__ is bytes and found[0] == STRING:  # the common case, without a call more
             keyspace.hits += 1
-            return found
+            return found  # type: ignore[no-any-return]
         found = self.read(key)
         if found is None or type(found) is bytes:
             return found
@@ -220,6 +227,12 @@ class Database:
             self._release(key, row_key, old)
         if expire_at_ms:
             self._expiry_added(row_key, expire_at_ms, fmt.whole_if_long(key))
+
+    def create_string(self, key: bytes, value: bytes) -> None:
+        """Let `key`, which does not exist, be the short string `value`. O(log n)."""
+        row_key = self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
+        self.keyspace.keys.put(row_key, PLAIN_STRING + value if len(key) <= NAME_BYTES_MAX else fmt.pack_string(value, 0, key))
+        self._key_added(row_key)
 
     def put_cell(self, key: bytes, cell: bytes) -> None:
         """Replace the cell of an existing string: same expiry, and the same id if it is in chunks."""
@@ -418,6 +431,7 @@ class Keyspace:
         self.cache = Cache(cache_bytes)
         self.ranks = Ranks(store)
         self.dirty: dict[bytes, Entry] = {}  # entries to be written back
+        self.decks: dict[int, Any] = {}  # by id of a set: members drawn ahead, see `datatypes.sets`
         self.now_ms = 0  # told by the executor, once for a batch
         self.may_expire = True  # law 1
         self.next_expire_ms = 0  # no key expires before this; 0 = look
@@ -436,6 +450,7 @@ class Keyspace:
         """Read what is kept in memory from the rows: at start, and after a repair."""
         self.cache.clear()
         self.dirty.clear()
+        self.decks.clear()
         self.next_expire_ms = 0
         self.databases_changed = False
         self._ids = iter(range(0))

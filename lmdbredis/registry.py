@@ -18,7 +18,9 @@ from collections.abc import Callable, Sequence
 from enum import IntFlag, auto
 from typing import TYPE_CHECKING, Any, Final
 
-from lmdbredis.errors import WRONG_ARITY, ReplyError
+from lmdbredis.cursors import Cursors
+from lmdbredis.errors import UNKNOWN_SUBCOMMAND, WRONG_ARITY, ReplyError, shown
+from lmdbredis.resp import Simple
 
 if TYPE_CHECKING:
     import random
@@ -66,6 +68,7 @@ SKIP_SLOWLOG: Final = Flag.SKIP_SLOWLOG
 SKIP_MONITOR: Final = Flag.SKIP_MONITOR
 ALLOW_BUSY: Final = Flag.ALLOW_BUSY
 MOVABLEKEYS: Final = Flag.MOVABLEKEYS
+NO_ASYNC_LOADING: Final = Flag.NO_ASYNC_LOADING
 
 Handler = Callable[..., Any]
 KeysOf = Callable[[Sequence[bytes]], list[int]]
@@ -76,12 +79,13 @@ ANY_NUMBER: Final = 1 << 30
 class Context:
     """What a handler may know, beside its words. One object, told anew for each session and batch."""
 
-    __slots__ = ("config", "db", "executor", "keyspace", "now_ms", "now_us", "random", "server", "session")
+    __slots__ = ("config", "cursors", "db", "executor", "keyspace", "now_ms", "now_us", "random", "server", "session")
 
     def __init__(self, keyspace: Keyspace, config: Config, random: random.Random, server: Any, executor: Any) -> None:
         self.keyspace = keyspace
         self.config = config
         self.random = random  # chance, handed down so that a run can be repeated
+        self.cursors = Cursors(random)  # of SCAN and its like
         self.server = server  # what only the server can do: see `executor.Server`
         self.executor = executor  # its `after_batch` and counters
         self.now_ms = 0  # the batch's time, ms since the epoch
@@ -107,7 +111,7 @@ class Command:
         self.keys_of = keys_of  # finds the keys where positions do not tell
         self.group = handler.__module__.rpartition(".")[2]
         self.container = name.partition("|")[0]
-        self.subcommands: dict[bytes, Command] = {}
+        self.subcommands: dict[bytes, Command] = {}  # of a container, by name in upper case
         self.calls = 0
         words = 2 if "|" in name else 1
         self.words_min, self.words_max = _words_of(handler, words)  # whole requests, the name included
@@ -130,7 +134,7 @@ def command(name: str, *, flags: Flag = Flag(0), keys: tuple[int, int, int] | No
     """
 
     def register(handler: Handler) -> Handler:
-        made = Command(name.lower(), handler, flags, keys or _keys_of_signature(handler), keys_of)
+        made = Command(name.lower(), handler, flags, keys or _keys_of_signature(name, handler), keys_of)
         container, _, subcommand = name.partition("|")
         if subcommand:
             holder = TABLE.get(container.encode())
@@ -142,6 +146,52 @@ def command(name: str, *, flags: Flag = Flag(0), keys: tuple[int, int, int] | No
         return handler
 
     return register
+
+
+def container(name: str, *, help_since: str, flags: Flag = Flag(0), alone: bool = False) -> Callable[[Handler], Handler]:
+    """Make `name` a command whose subcommands are commands: ``@command("NAME|SUB")`` adds one. HELP is added here.
+
+    The decorated function's docstring documents the container; it is called only if `alone` is true and no subcommand is
+    named (COMMAND).
+    """
+
+    def register(handler: Handler) -> Handler:
+        made = Command(name.lower(), handler, flags, (0, 0, 0), None)
+        subcommands = made.subcommands
+
+        def dispatch(cx: Context, *words: bytes) -> Any:
+            if not words:
+                return handler(cx)
+            found = subcommands.get(words[0]) or subcommands.get(words[0].upper())
+            if found is None:
+                raise ReplyError(UNKNOWN_SUBCOMMAND % (shown(words[0]), name))
+            if not found.words_min <= len(words) + 1 <= found.words_max:
+                raise found.wrong_arity()
+            return found.handler(cx, *words[1:])
+
+        made.handler = dispatch
+        made.words_min, made.words_max = (1 if alone else 2), ANY_NUMBER
+        made.arity = -made.words_min
+        TABLE[name.encode()] = TABLE[name.lower().encode()] = made
+        _add_help(name, made, handler.__module__, help_since)
+        return handler
+
+    return register
+
+
+def _add_help(name: str, holder: Command, module: str, since: str) -> None:
+    """Add ``NAME|HELP``, which says what the other subcommands' docstrings say."""
+
+    def help_(cx: Context) -> list[Simple]:
+        lines = [f"{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
+        for _, found in sorted(holder.subcommands.items()):
+            if found.handler is not help_:
+                lines += [found.syntax.removeprefix(f"{name} "), f"    {found.summary}"]
+        return [Simple(line.encode()) for line in (*lines, "HELP", "    Print this help.")]
+
+    help_.__doc__ = f"{name} HELP -- Returns helpful text about the different subcommands. O(1). Since {since}."
+    help_.__module__ = module
+    command(f"{name}|HELP", flags=LOADING | STALE)(help_)
 
 
 def find(words: Sequence[bytes]) -> Command | None:
@@ -164,9 +214,10 @@ def _words_of(handler: Handler, words: int) -> tuple[int, int]:
     return least, most
 
 
-def _keys_of_signature(handler: Handler) -> tuple[int, int, int]:
+def _keys_of_signature(name: str, handler: Handler) -> tuple[int, int, int]:
     names = list(inspect.signature(handler).parameters)
-    return (1, 1, 1) if len(names) > 1 and names[1] == "key" else (0, 0, 0)
+    at = 2 if "|" in name else 1
+    return (at, at, 1) if len(names) > 1 and names[1] == "key" else (0, 0, 0)
 
 
 _DOCSTRING: Final = re.compile(r"(?P<syntax>.+?) -- (?P<summary>.+?)(?: (?P<complexity>O\(.+?))?\.? Since (?P<since>[\d.]+)\.", re.DOTALL)

@@ -47,6 +47,7 @@ __all__ = [
     "ENCODE2",
     "ENCODE3",
     "INTEGERS",
+    "NO_REPLY",
     "NULL_ARRAY",
     "OK",
     "PONG",
@@ -117,6 +118,13 @@ class _NullArray:
         return "NULL_ARRAY"
 
 
+class _NoReply:
+    """The type of NO_REPLY."""
+
+    __slots__ = ()
+
+
+NO_REPLY: Final = _NoReply()  # the value of a command that is not answered: CLIENT REPLY OFF, SHUTDOWN
 NULL_ARRAY: Final = _NullArray()  # "no such list" where RESP2 says *-1 and not $-1: EXEC, BLPOP
 OK: Final = Simple(b"OK")
 PONG: Final = Simple(b"PONG")

@@ -26,13 +26,14 @@ class Gate(IntFlag):
 
 
 DEFAULT_USER: Final = b"default"
+NO_REQUESTS: Final[list[list[bytes]]] = []  # what sessions share that have none; never added to
 
 
 class Session:
     """One client. Times are ms since the epoch."""
 
     __slots__ = (
-        "address", "closing", "created_ms", "database", "encode", "gate", "id", "last_ms", "last_words", "lib_name", "lib_version",
+        "address", "closing", "created_ms", "database", "encode", "fd", "gate", "id", "is_ready", "last_ms", "last_words", "lib_name", "lib_version",
         "local_address", "name", "no_evict", "no_touch", "output", "pauses", "protocol", "soft_since_ms", "ends", "parser", "requests", "run_now", "send",
         "sent_bytes", "received_bytes", "pending_output_bytes", "kill", "user",
     )  # fmt: skip
@@ -44,9 +45,11 @@ class Session:
         self.local_address = local_address
         self.created_ms = self.last_ms = now_ms
         self.parser = RequestParser()
-        self.requests: list[list[bytes]] = []  # parsed, not run yet
+        self.requests = NO_REQUESTS  # parsed, not run yet
+        self.is_ready = False  # waits for the next tick
         self.run_now = 0  # of them, how many the batch ran
         self.output = b""  # replies of the batch
+        self.fd = -1  # of its socket, for CLIENT LIST
         self.closing = False  # close when the output has left; no further request runs
         self.ends = False  # close when no request is left: the client sends no more, or nothing that can be read
         self.pauses = False  # runs no further request in this batch
@@ -71,6 +74,24 @@ class Session:
         """Answer in RESP2 or RESP3 from now on."""
         self.protocol = protocol
         self.encode = ENCODE3 if protocol == 3 else ENCODE2
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether the client sits on this machine."""
+        return self.address.startswith(("127.", "[::1]", "[::ffff:127.")) or self.address.endswith(":0")
+
+    def kept(self) -> Callable[[], None]:
+        """Return what gives back the state that commands can set, as it is now: for `Executor.if_undone`."""
+        names = ("closing", "database", "encode", "gate", "lib_name", "lib_version", "name", "no_evict", "no_touch", "protocol", "user")
+        state = [(name, getattr(self, name)) for name in names]
+        authenticated = self.parser.authenticated
+
+        def give_back() -> None:
+            for name, value in state:
+                setattr(self, name, value)
+            self.parser.authenticated = authenticated
+
+        return give_back
 
     def reset(self, first: Database, *, needs_auth: bool) -> None:
         """Be as after connecting: RESET."""

@@ -19,18 +19,21 @@ Laws:
 3. **The log first**: the log is synced through a snapshot's lsn before CONTROL names that snapshot.
 4. **One self-repair path**: whenever the open transaction cannot be trusted, `repair` aborts it and applies the log after the
    last commit; recovery at start is the same code after the meta page is restored.
-5. A failing sync is final (`SyncFailed`); a full disk is not (`DiskFull`): what was appended is kept, what was not is gone.
+5. A failing sync is final (`SyncFailed`); a full disk is not (`DiskFull`): what was appended is kept, what was not is gone. A
+   commit that fails leaves the snapshot before it as it was. LMDB says EIO where a write stopped half way, which a full disk does.
 
 It does not know what rows mean, nor time, nor sockets. Only this room imports lmdb.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +43,7 @@ import lmdb
 from lmdbredis import format as fmt
 from lmdbredis import wal
 from lmdbredis.disk import Disk
-from lmdbredis.errors import DiskFull, StorageError
+from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 
 MAP_BYTES_DEFAULT: Final = 1 << 40
 SEGMENT_BYTES_DEFAULT: Final = 64 << 20
@@ -54,12 +57,20 @@ _ABSENT: Final = object()
 
 Row = tuple[bytes, bytes]
 EngineFull = (lmdb.MapFullError, lmdb.DiskError)  # no room in the map or on the disk
+_FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})  # law 5
+
+
+def _failure(error: lmdb.Error) -> DiskFull | SyncFailed:
+    """Return what an error of the engine means: no room for now, or an engine that cannot be trusted any more."""
+    if isinstance(error, (*EngineFull, lmdb.ReadersFullError)) or error.code in _FULL_CODES:
+        return DiskFull(str(error))
+    return SyncFailed(f"the engine failed: {error}")
 
 
 class Table:
     """One sub-database: point reads and writes, ordered reads."""
 
-    __slots__ = ("_cursor_of", "_delete", "_get", "_put", "_replace", "batch", "fresh", "handle", "is_lazy", "name", "number", "overlay", "settle")
+    __slots__ = ("_cursor_of", "_delete", "_get", "_pop", "_put", "_replace", "batch", "fresh", "handle", "is_lazy", "name", "number", "overlay", "settle")
 
     def __init__(self, number: int, handle: Any, settle: Callable[[], None]) -> None:
         self.is_lazy = number in _LAZY
@@ -75,12 +86,14 @@ class Table:
         self._put: Any = None  # of the open transaction; None while it is being committed
         self._delete: Any = None
         self._replace: Any = None
+        self._pop: Any = None
 
     def look_at(self, transaction: Any, *, is_open: bool) -> None:
         """Read from this LMDB transaction from now on; write to it, or to the overlay if it is not open for writing."""
         self._get = transaction.get
         self._cursor_of = transaction.cursor
         self._put, self._delete, self._replace = (transaction.put, transaction.delete, transaction.replace) if is_open else (None, None, None)
+        self._pop = transaction.pop if is_open else None
 
     def get(self, key: bytes) -> bytes | None:
         """Return the row's value, None if there is no such row. O(log n)."""
@@ -125,6 +138,15 @@ class Table:
         else:
             self._delete(key, b"", self.handle)
 
+    def pop(self, key: bytes) -> bytes | None:
+        """Delete a row and return its value, None if there was no such row: one descent instead of two."""
+        if self._pop is None or self.overlay:
+            old = self.get(key)
+            self.delete(key)
+            return old
+        self.batch[key] = None
+        return self._pop(key, self.handle)  # type: ignore[no-any-return]
+
     # Ordered reads. A walk of known length is one call into C: `take`.
 
     def take(self, start: bytes, rows_max: int) -> list[Row]:
@@ -140,6 +162,13 @@ class Table:
             self.settle()
         with self._cursor_of(self.handle) as cursor:
             return list(islice(cursor.iternext(True, False), rows_max)) if cursor.set_range(start) else []
+
+    def take_values(self, start: bytes, rows_max: int) -> list[bytes]:
+        """As `take`, the values only."""
+        if self.overlay:
+            self.settle()
+        with self._cursor_of(self.handle) as cursor:
+            return list(islice(cursor.iternext(False, True), rows_max)) if cursor.set_range(start) else []  # noqa: FBT003
 
     def take_back(self, stop: bytes, rows_max: int) -> list[Row]:
         """Return up to `rows_max` rows whose keys are < `stop`, descending."""
@@ -226,34 +255,43 @@ class Store:
         self._committing: Future[Any] | None = None
         self._committing_lsn = 0
         self._syncing: Future[fmt.Control] | None = None
+        self._synced_commits = 0  # of `commits`, how many the sync that began last covers
+        self._has_backlog = False  # the overlay may hold rows that the open transaction could take
         self._snapshot: Any = None  # read transaction on the last commit while the next is being made
         self._pin: Any = None  # read transaction on the synced snapshot
         self._next_pin: Any = None
+        self._env: Any = None
+        self._txn: Any = None  # the open transaction
+        self._data_fd = -1
         try:
-            self.control = self._restore_synced_snapshot() or fmt.Control(replid)
-            self._env = lmdb.open(
-                str(directory), map_size=map_bytes, max_dbs=32, sync=False, metasync=False,
-                readahead=False, meminit=False, max_readers=_READERS_MAX,
-            )  # fmt: skip
-        except lmdb.Error as error:
-            self._unlock()
-            raise StorageError(f"data.mdb cannot be opened: {error}") from error
-        except BaseException:
-            self._unlock()
+            self._open(replid, map_bytes, segment_bytes)
+        except BaseException as error:
+            self._release()
+            if isinstance(error, lmdb.Error):
+                raise StorageError(f"data.mdb cannot be opened: {error}. `lmdbredis check DIR` tells more") from error
             raise
-        self._data_fd = os.open(directory / "data.mdb", os.O_RDWR)
+
+    def _open(self, replid: str, map_bytes: int, segment_bytes: int) -> None:
+        """Open everything behind the lock, and recover. Raises StorageError, DiskFull, SyncFailed, or what the engine raises."""
+        self.control = self._restore_synced_snapshot() or fmt.Control(replid)
+        self._env = lmdb.open(
+            str(self.directory), map_size=map_bytes, max_dbs=32, sync=False, metasync=False,
+            readahead=False, meminit=False, max_readers=_READERS_MAX,
+        )  # fmt: skip
+        self._env.reader_check()  # readers that were killed pin pages
+        self._data_fd = os.open(self.directory / "data.mdb", os.O_RDWR)
         self._pin = self._env.begin()
-        self._txn: Any = self._begin()
+        self._txn = self._begin()
         self.tables = [Table(number, self._env.open_db(name, txn=self._txn), self.settle) for number, name in fmt.TABLE_NAMES.items()]
         self.meta = self.tables[fmt.META]
         self._look_at(self._txn)
         self.committed_lsn = self._read_lsn()
         self._txn = self._writer.submit(self._commit, self._txn).result()  # handles live from the commit of their transaction
         self._look_at(self._txn)
-        end_lsn = self._replay()
-        self.wal = wal.Wal(directory / "wal", self.disk, end_lsn, segment_bytes)
+        self.wal = wal.Wal(self.directory / "wal", self.disk, self._replay(), segment_bytes)
         if not self.control.meta_body:
             self.checkpoint()
+            self.disk.sync_directory(self.directory.absolute().parent)  # the directory itself may be new
 
     # --- the directory --------------------------------------------------------------------------------------------------
 
@@ -270,9 +308,6 @@ class Store:
         os.pwrite(fd, str(os.getpid()).encode(), 0)
         return fd
 
-    def _unlock(self) -> None:
-        os.close(self._lock_fd)
-
     def _restore_synced_snapshot(self) -> fmt.Control | None:
         """Make data.mdb show the snapshot that CONTROL names; return CONTROL, None if there is none.
 
@@ -285,19 +320,22 @@ class Store:
         data = self.directory / "data.mdb"
         if not data.exists():
             raise StorageError(f"{data} is missing, though CONTROL names a snapshot in it: restore a backup")
+        if not wal.reaches(self.directory / "wal", control.lsn):
+            raise StorageError(f"the log ends before {control.lsn:016x}, where CONTROL says it was safe: restore a backup. To start from data.mdb alone, move CONTROL and wal/ away")
         fd = os.open(data, os.O_RDWR)
         try:
-            page_bytes = fmt.meta_page_bytes(os.pread(fd, 4096, 0))
-            bodies = [os.pread(fd, fmt.META_BODY_BYTES, page * page_bytes + fmt.META_BODY_OFFSET) for page in (0, 1)]
+            pages = fmt.meta_pages(control.meta_body)
+            bodies = [os.pread(fd, fmt.META_BODY_BYTES, offset + fmt.META_BODY_OFFSET) for offset, _ in pages]
             valid = [body for body in bodies if fmt.meta_body_is_valid(body)]
             newest = max(map(fmt.meta_txnid, valid), default=0)
             if valid and newest < control.txnid:
                 raise StorageError(f"data.mdb holds an older state ({newest}) than CONTROL names ({control.txnid}). If data.mdb was restored from a copy, move CONTROL and wal/ away")
-            if newest != control.txnid:
+            if newest != control.txnid or len(valid) < len(pages):
                 self.disk.reached("restore")
-                for page in (0, 1):
-                    self.disk.pwrite(fd, [control.meta_body], page * page_bytes + fmt.META_BODY_OFFSET)
+                for offset, head in pages:
+                    self.disk.pwrite(fd, [head], offset)
                 self.disk.fdatasync(fd)
+            os.ftruncate(fd, max(os.fstat(fd).st_size, fmt.meta_file_bytes(control.meta_body)))  # a page behind the end would kill the process
         finally:
             os.close(fd)
         return control
@@ -317,20 +355,33 @@ class Store:
         try:
             if checkpoint:
                 self.checkpoint()
+            else:
+                self._wait_for_commit()
         finally:
+            self._release()
+
+    def _release(self) -> None:
+        """Give back everything that is open; what is not in the log is forgotten. Raises SyncFailed."""
+        with suppress(DiskFull, SyncFailed):
             self._wait_for_commit()
-            if self._syncing is not None:
-                self._syncing.exception()
+        if self._syncing is not None:
+            self._syncing.exception()
+        for pin in (self._pin, self._next_pin, self._snapshot):
+            if pin is not None:
+                pin.abort()
+        if self._txn is not None:
             self._writer.submit(self._txn.abort).result()
-            self._writer.shutdown()
-            self._syncer.shutdown()
-            for pin in (self._pin, self._next_pin):
-                if pin is not None:
-                    pin.abort()
+        self._writer.shutdown()
+        self._syncer.shutdown()
+        if self._env is not None:
             self._env.close()
+        if self._data_fd >= 0:
             os.close(self._data_fd)
-            self.wal.close()
-            self._unlock()
+        try:
+            if hasattr(self, "wal"):
+                self.wal.close()
+        finally:
+            os.close(self._lock_fd)
 
     # --- a batch ----------------------------------------------------------------------------------------------------------
 
@@ -351,9 +402,10 @@ class Store:
         return True
 
     def drain(self) -> None:
-        """Put some rows of the overlay into the open transaction, if they wait for that. Raises EngineFull: then `repair`."""
-        if self._committing is not None:
+        """Put some rows of the overlay into the open transaction, if they wait for that. Raises DiskFull: then `repair`."""
+        if not self._has_backlog or self._committing is not None:
             return
+        self._has_backlog = False
         for table in self.tables:
             overlay = table.overlay
             if overlay and (not table.is_lazy or len(overlay) > _LAZY_ROWS_MAX):
@@ -361,6 +413,7 @@ class Store:
                 self._put_rows(table, part)
                 for key in part:
                     del overlay[key]
+                self._has_backlog = True
 
     def settle(self) -> None:
         """Make LMDB show every row, waiting for a commit that is on its way. For reads in order."""
@@ -371,32 +424,34 @@ class Store:
                 table.overlay = {}
 
     def _put_rows(self, table: Table, rows: fmt.Rows) -> None:
-        """Put rows (None = delete) into the open transaction."""
+        """Put rows (None = delete) into the open transaction. Raises DiskFull, SyncFailed."""
         handle = table.handle
-        if None in rows.values():
-            delete = self._txn.delete
-            puts = []
-            for key, row in rows.items():
-                if row is None:
-                    delete(key, b"", handle)
-                else:
-                    puts.append((key, row))
-        else:
-            puts = rows.items()  # type: ignore[assignment]
-        with self._txn.cursor(handle) as cursor:
-            cursor.putmulti(puts)
+        try:
+            if None in rows.values():
+                delete = self._txn.delete
+                puts = []
+                for key, row in rows.items():
+                    if row is None:
+                        delete(key, b"", handle)
+                    else:
+                        puts.append((key, row))
+            else:
+                puts = rows.items()  # type: ignore[assignment]
+            with self._txn.cursor(handle) as cursor:
+                cursor.putmulti(puts)
+        except lmdb.Error as error:
+            raise _failure(error) from error
 
     def delete_unlogged(self, table: Table, keys: list[bytes]) -> None:
         """Delete rows that no name leads to any more, in LMDB only: whoever replays the log does this by himself."""
         self.settle()
-        for key in keys:
-            self._txn.delete(key, b"", table.handle)
+        self._put_rows(table, dict.fromkeys(keys))
         self.dirty_rows += len(keys)
 
     def put_unlogged(self, table: Table, key: bytes, row: bytes) -> None:
         """Put a row of local bookkeeping (garbage), in LMDB only."""
         self.settle()
-        self._txn.put(key, row, db=table.handle)
+        self._put_rows(table, {key: row})
         self.dirty_rows += 1
 
     # --- checkpoints ----------------------------------------------------------------------------------------------------------
@@ -407,11 +462,14 @@ class Store:
         return self._committing is not None
 
     def begin_commit(self) -> None:
-        """Begin to commit the open transaction in the writer thread. Between batches only."""
+        """Begin to commit the open transaction in the writer thread. Between batches only. Raises DiskFull: then `repair`."""
         self.settle()
         self._committing_lsn = self.wal.end_lsn
-        self._txn.put(fmt.META_LSN, fmt.pack_u64(self._committing_lsn), db=self.meta.handle)
-        self._snapshot = self._env.begin()
+        self._put_rows(self.meta, {fmt.META_LSN: fmt.pack_u64(self._committing_lsn)})
+        try:
+            self._snapshot = self._env.begin()
+        except lmdb.Error as error:
+            raise _failure(error) from error
         for table in self.tables:
             table.overlay, table.fresh = table.fresh, {}
             table.look_at(self._snapshot, is_open=False)
@@ -420,9 +478,7 @@ class Store:
 
     def _commit(self, transaction: Any) -> Any:
         """Commit and begin the next transaction. Writer thread."""
-        self.disk.reached("commit")
-        transaction.commit()
-        self.disk.reached("committed")
+        self.disk.commit(transaction)
         return self._env.begin(write=True)
 
     def _begin(self) -> Any:
@@ -440,35 +496,38 @@ class Store:
             self._finish_sync()
 
     def _wait_for_commit(self) -> None:
-        """Wait for the commit that is on its way, if any, and go on in the new transaction."""
+        """Wait for the commit that is on its way, if any, and go on in the new transaction. Raises DiskFull: then `repair`."""
         if self._committing is None:
             return
         committing, self._committing = self._committing, None
         self._snapshot, snapshot = None, self._snapshot
+        self._txn = None
         try:
             self._txn = committing.result()
-        except EngineFull as error:
+        except lmdb.Error as error:
+            raise _failure(error) from error
+        finally:
             snapshot.abort()
-            self._txn = self._begin()
-            raise DiskFull(f"commit: {error}") from error
-        snapshot.abort()
         self.commits += 1
         self.committed_lsn = self._committing_lsn
+        self._has_backlog = True
         for table in self.tables:
             table.overlay = table.fresh | table.batch  # the wait may have come in the middle of a batch
         self._look_at(self._txn)
 
     def begin_sync(self) -> bool:
         """Begin to make the last commit durable in the sync thread; tell whether there was anything to do."""
-        if self._syncing is not None or self._committing is not None or self.committed_lsn == self.control.lsn:
+        if self._syncing is not None or self._committing is not None or self.commits == self._synced_commits:
             return False
+        self._env.reader_check()
         self._next_pin = self._env.begin()
         txnid = self._next_pin.id()
         page_bytes = self._env.stat()["psize"]
         meta_body = os.pread(self._data_fd, fmt.META_BODY_BYTES, (txnid & 1) * page_bytes + fmt.META_BODY_OFFSET)
         if not fmt.meta_body_is_valid(meta_body) or fmt.meta_txnid(meta_body) != txnid:
-            raise StorageError(f"data.mdb was changed by someone else: its meta page is not that of snapshot {txnid}")
+            raise SyncFailed(f"data.mdb was changed by someone else: its meta page is not that of snapshot {txnid}")
         control = fmt.Control(self.control.replid, self.control.replid2, self.control.replid2_lsn, self.committed_lsn, txnid, meta_body)
+        self._synced_commits = self.commits
         self._syncing = self._syncer.submit(self._sync, control)
         return True
 
@@ -482,13 +541,21 @@ class Store:
         return control
 
     def _finish_sync(self) -> None:
-        """Take note of a finished sync: the snapshot it made durable is pinned instead of the one before."""
+        """Take note of a finished sync: the snapshot it made durable is pinned instead of the one before.
+
+        Raises DiskFull: CONTROL still names the one before, so that stays pinned; SyncFailed.
+        """
         assert self._syncing is not None
         syncing, self._syncing = self._syncing, None
-        pin, self._pin, self._next_pin = self._pin, self._next_pin, None
-        if pin is not None:
+        pin, self._next_pin = self._next_pin, None
+        try:
+            self.control = syncing.result()
+        except BaseException:
+            self._synced_commits = -1
             pin.abort()
-        self.control = syncing.result()
+            raise
+        self._pin.abort()
+        self._pin = pin
 
     def checkpoint(self) -> None:
         """Commit and sync everything, here and now. Raises DiskFull, SyncFailed."""
@@ -504,12 +571,16 @@ class Store:
             self._finish_sync()
 
     def probe(self, time_ms: int) -> None:
-        """Find out whether the disk has room: log an empty record and commit. Raises DiskFull while it has not."""
-        self.wal.append(fmt.pack_write_set({}), time_ms)
+        """Find out whether the disk has room: commit and log an empty record. Raises DiskFull while it has not.
+
+        The commit comes first, and is synced in the background: it may be what makes room, since log segments can go then.
+        """
         if self.dirty_rows:
             self._wait_for_commit()
             self.begin_commit()
             self._wait_for_commit()
+        self.begin_sync()
+        self.wal.append(fmt.pack_write_set({}), time_ms)
 
     def trim_wal(self, keep_bytes: int) -> None:
         """Remove log segments that no synced snapshot needs, but for the last `keep_bytes` bytes."""
@@ -521,26 +592,44 @@ class Store:
         """Forget what is not in the log: abort the open transaction and apply the log after the last commit (law 4)."""
         self.disk.reached("repair")
         if self._committing is not None:
-            try:
+            with suppress(DiskFull):  # the commit before is all that is needed
                 self._wait_for_commit()
-            except DiskFull:
-                pass  # the new transaction stands on the commit before, which is all that is needed
-        for table in self.tables:
-            table.overlay, table.batch, table.fresh = {}, {}, {}
-        self._writer.submit(self._txn.abort).result()
-        self._txn = self._begin()
-        self._look_at(self._txn)
-        self._replay()
+        self._restart()
+        try:
+            self._replay(self.wal.end_lsn)
+        except DiskFull:  # not even what was acknowledged fits: it is kept in the overlay, where reads of single rows find it
+            self._restart()
+            for record in self._records(self.wal.end_lsn):
+                for number, part in fmt.unpack_write_set(record.payload).items():
+                    self.tables[number].fresh.update(part)
+            for table in self.tables:
+                table.overlay = dict(table.fresh)
+                self.dirty_rows += len(table.fresh)
+        except StorageError as error:
+            raise SyncFailed(str(error)) from error
         for forget in self.forgets:
             forget()
 
-    def _replay(self) -> int:
-        """Apply the log from `committed_lsn` to the open transaction; return the lsn of its end."""
+    def _restart(self) -> None:
+        """Abort the open transaction, if there is one, and begin a new one on the last commit."""
+        for table in self.tables:
+            table.overlay, table.batch, table.fresh = {}, {}, {}
+        if self._txn is not None:
+            self._writer.submit(self._txn.abort).result()
+        self._txn = None
+        self._txn = self._begin()
+        self._look_at(self._txn)
+
+    def _records(self, until_lsn: int | None) -> Iterator[wal.Record]:
+        return wal.read(self.directory / "wal", self.committed_lsn, until_lsn)
+
+    def _replay(self, until_lsn: int | None = None) -> int:
+        """Apply the log from `committed_lsn` to the open transaction; return the lsn of its end. Raises DiskFull, StorageError."""
         end_lsn = self.committed_lsn
         self.replayed_rows = 0
         pending: fmt.WriteSet = {}
         rows = 0
-        for record in wal.read(self.directory / "wal", self.committed_lsn):
+        for record in self._records(until_lsn):
             for number, part in fmt.unpack_write_set(record.payload).items():
                 pending.setdefault(number, {}).update(part)
                 rows += len(part)

@@ -18,6 +18,7 @@ It knows nothing of what records mean, of threads or of time.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from typing import NamedTuple
 
 from lmdbredis import format as fmt
 from lmdbredis.disk import Disk
-from lmdbredis.errors import StorageError
+from lmdbredis.errors import DiskFull, StorageError
 
 
 class Record(NamedTuple):
@@ -54,30 +55,39 @@ def segments(directory: Path) -> list[int]:
     return sorted(found)
 
 
-def read(directory: Path, from_lsn: int) -> Iterator[Record]:
-    """Yield the records from address `from_lsn` to the end of the log. Raises StorageError for damage or a gap."""
+def reaches(directory: Path, lsn: int) -> bool:
+    """Tell whether the log has bytes up to address `lsn`: whether it can have ended there, or later."""
+    held = [base for base in segments(directory) if base <= lsn]
+    return bool(held) and _holds(segment_path(directory, held[-1]), lsn - held[-1])
+
+
+def read(directory: Path, from_lsn: int, until_lsn: int | None = None) -> Iterator[Record]:
+    """Yield the records from address `from_lsn` to the end of the log, or to `until_lsn` where the caller knows it to end.
+
+    Raises StorageError for damage, a gap, or a log that ends before `until_lsn`.
+    """
     bases = segments(directory)
     held = [base for base in bases if base <= from_lsn]
     if bases and not held:
         text = f"the log begins at {bases[0]:016x}, after {from_lsn:016x} where it is needed: segments are missing"
         raise StorageError(text)
     at = from_lsn
-    for index, base in enumerate(bases[len(held) - 1 :] if held else [], start=max(len(held) - 1, 0)):
-        if base > at:
-            _refuse_if_promised(directory, bases[index:], at)
-            return
+    for index in range(len(held) - 1, len(bases)) if held else ():
+        base = bases[index]
         with segment_path(directory, base).open("rb") as file:
             if fmt.unpack_segment_header(file.read(fmt.SEGMENT_HEADER_BYTES)) is None:
-                at = max(at, base)
                 break
             at = max(at, base + fmt.SEGMENT_HEADER_BYTES)
             file.seek(at - base)
-            while (record := _read_record(file.read, at)) is not None:
+            while at != until_lsn and (record := _read_record(file.read, at)) is not None:
                 yield record
                 at = record.end_lsn
-        if index + 1 == len(bases) or bases[index + 1] != at:
+        if at == until_lsn or index + 1 == len(bases) or bases[index + 1] != at:
             break
-    _refuse_if_promised(directory, [base for base in bases if base >= at] or bases[-1:], at)
+    if until_lsn is None:
+        _refuse_if_promised(directory, [*[base for base in bases if base <= at][-1:], *(base for base in bases if base > at)], at)
+    elif at < until_lsn:
+        raise StorageError(f"the log cannot be read back: it ends at {at:016x}, and was written up to {until_lsn:016x}")
 
 
 def _read_record(read_bytes: Callable[[int], bytes], at: int) -> Record | None:
@@ -97,8 +107,9 @@ def _read_record(read_bytes: Callable[[int], bytes], at: int) -> Record | None:
 def _refuse_if_promised(directory: Path, bases: list[int], end_lsn: int) -> None:
     """Raise StorageError if a whole record after `end_lsn` says that the log had been synced beyond `end_lsn`."""
     for base in bases:
-        content = segment_path(directory, base).read_bytes().rstrip(b"\0")
-        at = max(end_lsn - base, fmt.SEGMENT_HEADER_BYTES)
+        begins = max(end_lsn, base + fmt.SEGMENT_HEADER_BYTES)
+        content = _written_after(segment_path(directory, base), begins - base)
+        base, at = begins, 0  # from here on, content begins at address `base`
         while (at := _next_candidate(content, at, base)) >= 0:
             head = content[at : at + fmt.RECORD_HEADER_BYTES]
             header = fmt.unpack_record_header(head)
@@ -110,6 +121,19 @@ def _refuse_if_promised(directory: Path, bases: list[int], end_lsn: int) -> None
                 )
                 raise StorageError(text)
             at += 1
+
+
+def _written_after(path: Path, offset: int) -> bytes:
+    """Return what stands in the file from `offset` on, but for zeros at its end; preallocated room is not even read."""
+    with path.open("rb") as file:
+        try:
+            data = os.lseek(file.fileno(), offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing was written there
+                return b""
+            data = offset
+        file.seek(data)
+        return (bytes(data - offset) + file.read()).rstrip(b"\0")
 
 
 def _next_candidate(content: bytes, at: int, base: int) -> int:
@@ -148,8 +172,10 @@ class Wal:
         self._segment_bytes = segment_bytes
         self._spare = directory / "spare"
         self._fds: list[int] = []  # segments that are open: full ones that are not synced yet, and the current one, last
-        self._names_changed = False  # the directory must be synced too
+        self._names_changed = True  # the directory must be synced too
         self._sync_lock = threading.Lock()
+        self._prepare_lock = threading.Lock()
+        self._prepare_lsn = 0  # no spare is wanted before
         directory.mkdir(exist_ok=True)
         bases = segments(directory)
         for base in bases:
@@ -157,17 +183,26 @@ class Wal:
                 segment_path(directory, base).unlink()
         current = [base for base in bases if base <= end_lsn]
         self._base = -1  # lsn where the current segment begins
-        if current and _holds(segment_path(directory, current[-1]), end_lsn - current[-1]):
-            self._base = current[-1]
-            self._fds.append(os.open(segment_path(directory, self._base), os.O_RDWR))
-            os.ftruncate(self._fds[-1], end_lsn - self._base)
-            self.synced_lsn = 0  # what a crashed server wrote may not be on disk yet
-        else:
-            self._begin_segment()
-        self.sync()
+        self._directory_fd = disk.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for base in current:  # what a crashed server wrote, in any segment, may not be on disk yet
+                self._sync_closed(base)
+            if current and _holds(segment_path(directory, current[-1]), end_lsn - current[-1]):
+                self._base = current[-1]
+                self.end_lsn = max(end_lsn, self._base + fmt.SEGMENT_HEADER_BYTES)  # a segment may have been all but begun
+                self._fds.append(disk.open(segment_path(directory, self._base), os.O_RDWR))
+                os.ftruncate(self._fds[-1], self.end_lsn - self._base)
+                with suppress(DiskFull):  # law 4; but a full disk must not keep reads from being served
+                    disk.allocate(self._fds[-1], segment_bytes)
+            else:
+                self._begin_segment()
+            self.sync()
+        except BaseException:
+            self._close_all()
+            raise
 
     def append(self, payload: bytes, time_ms: int, flags: int = 0) -> int:
-        """Write one record and return the lsn after it. Raises DiskFull: then nothing was appended."""
+        """Write one record and return the lsn after it. Raises DiskFull: then nothing was appended; SyncFailed."""
         lsn = self.end_lsn
         size = fmt.RECORD_HEADER_BYTES + len(payload)
         if lsn - self._base + size > self._segment_bytes and lsn - self._base > fmt.SEGMENT_HEADER_BYTES:
@@ -181,15 +216,14 @@ class Wal:
     def _begin_segment(self) -> None:
         """Begin the segment at `end_lsn`, from the spare if there is one. Raises DiskFull: then nothing has changed."""
         self._disk.reached("wal.rotate")
-        if not self._spare.exists():
-            self.prepare()
-        fd = os.open(self._spare, os.O_RDWR)
+        self.prepare()
+        fd = self._disk.open(self._spare, os.O_RDWR)
         try:
             self._disk.pwrite(fd, (fmt.pack_segment_header(self.end_lsn),), 0)
+            self._disk.rename(self._spare, segment_path(self.directory, self.end_lsn))
         except BaseException:
             os.close(fd)
             raise
-        self._spare.rename(segment_path(self.directory, self.end_lsn))
         self._disk.reached("wal.rotated")
         self._fds.append(fd)
         self._base = self.end_lsn
@@ -198,20 +232,24 @@ class Wal:
 
     def wants_spare(self) -> bool:
         """Tell whether the segment is half full and no spare is at hand: time to `prepare` one."""
-        return self.end_lsn - self._base > self._segment_bytes // 2 and not self._spare.exists()
+        return self.end_lsn > max(self._base + self._segment_bytes // 2, self._prepare_lsn) and not self._spare.exists()
 
     def prepare(self) -> None:
-        """Make the spare segment. Raises DiskFull. For a thread: it may take milliseconds."""
+        """Make the spare segment if there is none. Raises DiskFull. For a thread: it may take milliseconds."""
         making = self._spare.with_name("spare.new")
-        fd = os.open(making, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
-        try:
-            self._disk.allocate(fd, self._segment_bytes)
-            making.rename(self._spare)
-        except BaseException:
-            making.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(fd)
+        with self._prepare_lock:  # the loop may need the spare that a thread is making
+            if self._spare.exists():
+                return
+            fd = self._disk.open(making, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            try:
+                self._disk.allocate(fd, self._segment_bytes)
+                self._disk.rename(making, self._spare)
+            except BaseException:
+                making.unlink(missing_ok=True)
+                self._prepare_lsn = self.end_lsn + self._segment_bytes // 16  # not at once again
+                raise
+            finally:
+                os.close(fd)
 
     def sync(self) -> int:
         """Put everything appended so far on disk; return the lsn up to which that is now true. Raises SyncFailed.
@@ -221,19 +259,29 @@ class Wal:
         """
         with self._sync_lock:
             target = self.end_lsn
-            names_changed, self._names_changed = self._names_changed, False
+            names_changed = self._names_changed
+            if names_changed:  # only then: a rotation between a read and a write here must not be forgotten
+                self._names_changed = False
             open_segments = list(self._fds)
             if target == self.synced_lsn and not names_changed:
                 return target
             for fd in open_segments:
                 self._disk.fdatasync(fd)
             if names_changed:
-                self._disk.sync_directory(self.directory)
+                self._disk.fdatasync(self._directory_fd)
             for fd in open_segments[:-1]:  # full and synced; the last one may be in use
                 self._fds.remove(fd)
                 os.close(fd)
             self.synced_lsn = max(self.synced_lsn, target)
             return target
+
+    def _sync_closed(self, base_lsn: int) -> None:
+        """Put a full segment on disk. Raises SyncFailed."""
+        fd = self._disk.open(segment_path(self.directory, base_lsn), os.O_RDWR)
+        try:
+            self._disk.fdatasync(fd)
+        finally:
+            os.close(fd)
 
     def trim(self, before_lsn: int) -> None:
         """Remove the segments that end at or before `before_lsn`; never the current one."""
@@ -249,6 +297,13 @@ class Wal:
 
     def close(self) -> None:
         """Sync and close. Raises SyncFailed."""
-        self.sync()
-        os.close(self._fds.pop())
+        try:
+            self.sync()
+        finally:
+            self._close_all()
         self._spare.unlink(missing_ok=True)
+
+    def _close_all(self) -> None:
+        os.close(self._directory_fd)
+        while self._fds:
+            os.close(self._fds.pop())

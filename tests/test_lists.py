@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.client import Reply
 from tests.differential import INTEGERS, ODD_WORDS, STATES, from_each, table
 
 if TYPE_CHECKING:
     from tests.differential import Pair
+    from tests.servers import Server
 
 AFTER = "TYPE k\nLLEN k\nLRANGE k 0 -1\nTTL k"
 LISTS = {**STATES, "repeats": "RPUSH k a b a c a b", "volatile": "RPUSH k a b\nEXPIRE k 1000", "one": "RPUSH k a"}
 SIZES = [1, 127, 128, 129, 255, 256, 257, 511, 512, 513, 3000]
 OFFSETS = [str(n) for n in range(-8, 9)]
+# Redis keeps 32 bits of LSET's index, so these name the elements 0, -1 and 0 there; here they name none.
+TRUNCATED = ["4294967296", "9223372036854775807", "-9223372036854775808"]
+SANE = [number for number in INTEGERS if number not in TRUNCATED]
 
 
 def filled(size: int, key: str = "k") -> list[tuple[object, ...]]:
@@ -114,7 +119,7 @@ def test_every_pair_of_offsets(pair: Pair):
     made = "RPUSH k a b c d e f"
     pair.run(["DEL k", made, *table("LRANGE k", OFFSETS, OFFSETS), *table("LINDEX k", [*OFFSETS, *INTEGERS])])
     pair.run(
-        from_each([made], [*table("LTRIM k", OFFSETS, OFFSETS), *table("LSET k", [*OFFSETS, *INTEGERS], "new")], AFTER)
+        from_each([made], [*table("LTRIM k", OFFSETS, OFFSETS), *table("LSET k", [*OFFSETS, *SANE], "new")], AFTER)
     )
     pair.run(from_each(LISTS.values(), table(["LRANGE k", "LTRIM k"], INTEGERS, ["0", "-1", "a"]), AFTER))
     pair.run(from_each(LISTS.values(), table(["LRANGE k", "LTRIM k"], ["0", "-1", "a"], INTEGERS), AFTER))
@@ -298,6 +303,64 @@ def test_repeats_removed_in_the_middle(pair: Pair):
                 ("LPOS", "k", word, "RANK", -3, "COUNT", 4),
             ]
     pair.run([*script, "LRANGE k 0 -1", "LREM k 0 d", "LREM k 0 e", "EXISTS k"])
+
+
+def test_index_beyond_32_bits_names_no_element(ours: Server):
+    """LSET refuses an index that only means an element when its upper half is lost."""
+    client = ours.client()
+    client.call("RPUSH", "k", "a", "b")
+    for index in TRUNCATED:
+        assert client.call("LSET", "k", index, "new") == Reply("-", b"ERR index out of range")
+
+    assert client.call("LRANGE", "k", 0, -1).plain() == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_a_large_list(pair: Pair, uneven: bool):
+    """Forty thousand elements: by index from both ends, ranges, moves, pops with counts, cuts to much and to little."""
+    size = 40_000
+    script: list[object] = [*filled(size)]
+    if uneven:
+        script += ["LINSERT k AFTER e20000 in", "LREM k 1 e10", f"LREM k -1 e{size - 10}", "LINSERT k BEFORE e30000 in"]
+    places = [0, 1, 127, 128, 129, 255, 256, 9999, 20_000, 20_001, size - 2, size - 1, size, size + 1]
+    script += table("LINDEX k", [str(place) for place in places] + [str(-place) for place in places])
+    script += [f"LRANGE k {place} {place + width}" for place in places for width in (0, 1, 9, 300)]
+    script += [f"LRANGE k {-place} {-place + width}" for place in places for width in (0, 1, 9, 300)]
+    script += [
+        "LRANGE k 0 -1",
+        "LPOS k e39000",
+        "LPOS k e39000 RANK -1",
+        "LPOS k e39000 MAXLEN 39000",
+        "LPOS k in COUNT 0",
+    ]
+    script += ["LPOP k 3000", "RPOP k 3000", "LPUSH k x y z", "RPUSH k x y z", "LREM k 0 x", "LREM k 0 nothing"]
+    script += ["LSET k 5000 set", "LINDEX k 5000", "LSET k -5000 set", "LRANGE k 4990 5010", "COPY k c", "LLEN k"]
+    script += [*["LMOVE k k LEFT RIGHT", "LMOVE k c RIGHT LEFT", "RPOPLPUSH c k"] * 30, "LTRIM k 100 -100", "LLEN k"]
+    script += ["LRANGE k 0 50", "LTRIM k 15000 15020", "LRANGE k 0 -1", "LPUSH k l", "RPUSH k r", "LINDEX k 10"]
+    pair.run([*script, "LTRIM c 10 -30000", "LRANGE c 0 -1", "LPOP c 100000", "EXISTS c"])
+
+
+def test_a_queue_stays_itself(pair: Pair):
+    """A capped list, a queue with a list of work under way, and a ring: the ways lists are used, for a while."""
+    script: list[object] = ["RPUSH ring a b c", "EXPIRE ring 1000"]
+    for n in range(600):
+        script += [("LPUSH", "log", f"line{n}"), "LTRIM log 0 49"]
+        script += [("LPUSH", "todo", n), ("LPUSH", "todo", n, -n)]
+        script += ["LMOVE todo doing RIGHT LEFT", "RPOPLPUSH todo doing", ("LREM", "doing", -1, n // 3)]
+        script += ["LMOVE ring ring LEFT RIGHT", "LINDEX ring 0"]
+    script += ["LRANGE log 0 -1", "LRANGE todo 0 -1", "LRANGE doing 0 -1", "TTL ring"]
+    pair.run([*script, *["LPOP doing", "RPOP doing", "LINDEX doing 3", "LINDEX doing -3"] * 100, "LLEN doing"])
+
+
+def test_one_request_may_push_and_pop_very_much(pair: Pair):
+    """Thousands of elements in one request, onto an even list and onto an uneven one, from either side."""
+    many = [f"e{n}" for n in range(5000)]
+    script: list[object] = []
+    for made in ("EXISTS k", "RPUSH k a b c", "RPUSH k a b c d\nLREM k 1 b"):
+        for push, pop in (("LPUSH", "RPOP"), ("RPUSH", "LPOP")):
+            script += ["DEL k", *made.splitlines(), (push, "k", *many), ("LPUSHX", "k", *many), "LINDEX k 7000"]
+            script += [f"{pop} k 4000", "LINDEX k 2000", "LREM k 0 e1", "LRANGE k 0 -1", f"{pop} k 100000", "EXISTS k"]
+    pair.run(script)
 
 
 def test_encoding_names(pair: Pair):

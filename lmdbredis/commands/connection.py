@@ -1,12 +1,41 @@
-"""Connection commands: who is asking, and how he wants to be answered. Source: the Redis 7.2 manual, group *connection*."""
+"""Connection commands: who is asking, and how he wants to be answered. Source: the Redis 7.2 manual, group *connection*.
+
+What a session becomes is told to the session alone, after `will_change`, so that a batch that is undone gives it back. CLIENT
+has a room of its own.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from hmac import compare_digest
+from typing import Any, Final
 
-from lmdbredis.errors import WRONG_ARITY, ReplyError
+from lmdbredis.arguments import Arguments, integer
+from lmdbredis.directive_kinds import to_bytes
+from lmdbredis.errors import (
+    AUTH_WITHOUT_PASSWORD,
+    CLIENT_NAME,
+    DB_OUT_OF_RANGE,
+    HELLO_NO_AUTH,
+    HELLO_OPTION,
+    NO_PROTOCOL,
+    NOT_PROTOCOL,
+    SYNTAX,
+    WRONG_ARITY,
+    WRONG_PASSWORD,
+    ReplyError,
+    shown,
+)
+from lmdbredis.info import REDIS_VERSION
 from lmdbredis.registry import ALLOW_BUSY, FAST, LOADING, NO_AUTH, NOSCRIPT, STALE, Context, command
-from lmdbredis.resp import OK, PONG
+from lmdbredis.resp import OK, PONG, Simple
+from lmdbredis.session import DEFAULT_USER, Gate
+
+_BEFORE_AUTH: Final = NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY
+
+
+def will_change(cx: Context) -> None:
+    """Take note that the session is about to become another: what it is now comes back if the batch is undone."""
+    cx.executor.if_undone.append(cx.session.kept())
 
 
 @command("PING", flags=FAST)
@@ -17,8 +46,109 @@ def ping(cx: Context, *message: bytes) -> Any:
     return message[0] if message else PONG
 
 
-@command("QUIT", flags=ALLOW_BUSY | NOSCRIPT | LOADING | STALE | FAST | NO_AUTH)
+@command("ECHO", flags=LOADING | STALE | FAST)
+def echo(cx: Context, message: bytes) -> bytes:
+    """ECHO message -- Returns the given string. O(1). Since 1.0.0."""
+    return message
+
+
+@command("SELECT", flags=LOADING | STALE | FAST | ALLOW_BUSY)
+def select(cx: Context, index: bytes) -> Any:
+    """SELECT index -- Changes the session's database. O(1). Since 1.0.0."""
+    number = integer(index)
+    if not 0 <= number < len(cx.keyspace.databases):
+        raise ReplyError(DB_OUT_OF_RANGE)
+    will_change(cx)
+    cx.session.database = cx.db = cx.keyspace.databases[number]
+    return OK
+
+
+@command("QUIT", flags=_BEFORE_AUTH)
 def quit_(cx: Context, *ignored: bytes) -> Any:
     """QUIT -- Closes the connection. O(1). Since 1.0.0."""
     cx.session.closing = cx.session.pauses = True
     return OK
+
+
+@command("RESET", flags=_BEFORE_AUTH)
+def reset(cx: Context) -> Any:
+    """RESET -- Brings the connection back to what it was when it was opened. O(1). Since 6.2.0."""
+    will_change(cx)
+    cx.session.reset(cx.keyspace.databases[0], needs_auth=bool(cx.config.requirepass))
+    cx.db = cx.session.database
+    return Simple(b"RESET")
+
+
+# --- passwords ----------------------------------------------------------------------------------------------------------------
+
+
+@command("AUTH", flags=_BEFORE_AUTH)
+def auth(cx: Context, word: bytes, *words: bytes) -> Any:
+    """AUTH [username] password -- Authenticates the connection. O(N) where N is the number of passwords of the user. Since 1.0.0."""
+    if len(words) > 1:
+        raise ReplyError(SYNTAX)
+    if words:
+        _authenticate(cx, word, words[0])
+    elif not cx.config.requirepass:
+        raise ReplyError(AUTH_WITHOUT_PASSWORD)
+    else:
+        _authenticate(cx, DEFAULT_USER, word)
+    return OK
+
+
+def _authenticate(cx: Context, user: bytes, password: bytes) -> None:
+    """Let the session be the user's. Raises ReplyError. Without a password set, any is right."""
+    wanted = to_bytes(cx.config.requirepass)
+    if user != DEFAULT_USER or (wanted and not compare_digest(password, wanted)):
+        raise ReplyError(WRONG_PASSWORD)
+    session = cx.session
+    if session.gate & Gate.NEEDS_AUTH:
+        will_change(cx)
+        session.gate &= ~Gate.NEEDS_AUTH
+        session.parser.authenticated = True
+        cx.executor.after_batch.append(lambda: cx.server.read_on(session))
+    session.user = user
+
+
+@command("HELLO", flags=_BEFORE_AUTH)
+def hello(cx: Context, *words: bytes) -> Any:
+    """HELLO [protover [AUTH username password] [SETNAME clientname]] -- Shakes hands: chooses the protocol, authenticates, names the connection, and tells about the server. O(1). Since 6.0.0."""
+    options, protocol = Arguments(words), 0
+    if options:
+        protocol = integer(options.next(), NOT_PROTOCOL)
+        if protocol not in {2, 3}:
+            raise ReplyError(NO_PROTOCOL)
+    login, name = None, None
+    while options:
+        if options.accept(b"AUTH", 2):
+            login = options.take(2)
+        elif options.accept(b"SETNAME", 1):
+            name = options.next()
+            check_printable(name, CLIENT_NAME)
+        else:
+            raise ReplyError(HELLO_OPTION % shown(options.next()))
+    session = cx.session
+    if login is not None:
+        _authenticate(cx, *login)
+    elif session.gate & Gate.NEEDS_AUTH:
+        raise ReplyError(HELLO_NO_AUTH)
+    will_change(cx)
+    if name is not None:
+        session.name = name
+    if protocol:
+        session.speak(protocol)
+    return {
+        b"server": b"redis",
+        b"version": REDIS_VERSION.encode(),
+        b"proto": session.protocol,
+        b"id": session.id,
+        b"mode": b"standalone",
+        b"role": b"master",
+        b"modules": [],
+    }
+
+
+def check_printable(word: bytes, error: str) -> None:
+    """Raise ReplyError if a name could not stand in a line of CLIENT LIST."""
+    if any(byte < 0x21 or byte > 0x7E for byte in word):
+        raise ReplyError(error)

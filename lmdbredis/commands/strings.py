@@ -257,7 +257,7 @@ def _increment(cx: Context, key: bytes, by: int) -> int:
     db = cx.db
     cell = db.edit_string(key)
     if cell is None:
-        strings.put(db, key, b"%d" % by)
+        db.create_string(key, b"%d" % by)
         return by
     old = parse_int(strings.value_of(db, cell))
     if old is None:

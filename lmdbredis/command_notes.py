@@ -1,0 +1,179 @@
+"""What COMMAND tells of commands that their flags and signatures do not: how keys are used, tips, categories, groups.
+
+Theory. A command's flags and positions stand beside it (`registry`); most of the rest follows from them, and what does not is a
+table here. Source: the JSON files of Redis 7.2's commands, condensed.
+
+Laws: a table names only what differs from the rule; the tests compare every command with the oracle's COMMAND INFO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from lmdbredis.registry import ADMIN, FAST, READ, WRITE, Command, Flag
+
+
+def _by_name(groups: dict[str, str]) -> dict[str, str]:
+    """Return name -> group, from group -> names."""
+    return {name: group for group, names in groups.items() for name in names.split()}
+
+
+# --- how keys are used ------------------------------------------------------------------------------------------------------
+
+# The use of each key specification, "," between them. RO: reads; RW: reads and writes; OW: overwrites; RM: removes. Not named here:
+# what reads is "RO access"; what writes is "RW access update".
+_USES: Final = _by_name(
+    {
+        "RO": "exists touch type strlen hexists hlen hstrlen llen scard sismember zcard object|encoding object|freq object|idletime "
+        "object|refcount memory|usage",
+        "RM delete": "del unlink",
+        "OW insert": "setnx msetnx",
+        "OW update": "mset setex psetex",
+        "RW access update variable_flags": "set",
+        "RW access delete": "getdel lpop rpop lmpop spop zpopmin zpopmax zmpop",
+        "RW delete": "hdel lrem ltrim srem zrem zremrangebylex zremrangebyrank zremrangebyscore",
+        "RW insert": "append hsetnx linsert lpush lpushx rpush rpushx sadd",
+        "RW update": "setrange hmset hset lset zadd expire expireat persist pexpire pexpireat",
+        "RW access delete,OW update": "rename",
+        "RW access delete,OW insert": "renamenx",
+        "RW access delete,RW insert": "lmove rpoplpush smove",
+        "RO access,OW update": "copy",
+        "OW update,RO access": "sdiffstore sinterstore sunionstore zdiffstore zinterstore zunionstore zrangestore",
+    }
+)
+
+
+def uses(command: Command) -> list[list[bytes]]:
+    """Return how a command uses its keys: the flags of each of its key specifications."""
+    if not command.keys[0] and command.keys_of is None:
+        return []
+    text = _USES.get(command.name) or ("RO access" if command.flags & READ else "RW access update")
+    return [use.encode().split() for use in text.split(",")]
+
+
+def uses_in(command: Command, words: Sequence[bytes]) -> list[list[bytes]]:
+    """Return `uses` as they are in this request: SET reads only with GET."""
+    if command.name == "set":
+        reads = any(word.upper() == b"GET" for word in words[3:])
+        return [[b"RW", b"access", b"update"] if reads else [b"OW", b"update"]]
+    return uses(command)
+
+
+def key_specs(command: Command) -> list[dict[bytes, Any]]:
+    """Return a command's key specifications, without their flags: where the keys of each begin, and which words are keys."""
+    first, last, step = command.keys
+    count = len(uses(command))
+    specs: list[dict[bytes, Any]] = []
+    for number in range(count):
+        is_last = number == count - 1
+        if is_last and command.keys_of is not None:
+            kind, spec = b"keynum", {b"keynumidx": 0, b"firstkey": 1, b"keystep": 1}
+        else:
+            reach = 0 if not is_last else last if last < 0 else last - first - number
+            kind, spec = b"range", {b"lastkey": reach, b"keystep": step, b"limit": 0}
+        specs.append(
+            {
+                b"begin_search": {b"type": b"index", b"spec": {b"index": (first or 1) + number}},
+                b"find_keys": {b"type": kind, b"spec": spec},
+            }
+        )
+    return specs
+
+
+def key_positions(command: Command, words: Sequence[bytes]) -> list[int]:
+    """Return which words of a request are keys. Raises ReplyError if the words are none that the command understands."""
+    if command.keys_of is not None:
+        return command.keys_of(words)
+    first, last, step = command.keys
+    if not first:
+        return []
+    return list(range(first, (last if last >= 0 else len(words) + last) + 1, step))
+
+
+# --- tips -------------------------------------------------------------------------------------------------------------------
+
+_ALL_SHARDS: Final = "request_policy:all_shards"
+_TIPS: Final = _by_name(
+    {
+        f"nondeterministic_output,{_ALL_SHARDS},response_policy:special": "info memory|doctor memory|malloc-stats memory|stats",
+        "nondeterministic_output,request_policy:special,response_policy:special": "scan",
+        "nondeterministic_output": "hrandfield hscan spop srandmember sscan zrandmember zscan object|encoding object|freq object|idletime "
+        "object|refcount pttl ttl client|info client|list lastsave time",
+        "nondeterministic_output_order": "hgetall hkeys hvals sdiff sinter smembers sunion command command|docs command|info command|list",
+        "request_policy:all_nodes,response_policy:all_succeeded": "client|setinfo client|setname config|resetstat config|rewrite config|set",
+        f"{_ALL_SHARDS},nondeterministic_output_order": "keys",
+        f"{_ALL_SHARDS},response_policy:agg_sum": "dbsize",
+        f"{_ALL_SHARDS},response_policy:all_succeeded": "ping flushall flushdb memory|purge",
+        f"{_ALL_SHARDS},response_policy:special,nondeterministic_output": "randomkey",
+        "request_policy:multi_shard,response_policy:agg_sum": "del exists touch unlink",
+        "request_policy:multi_shard,response_policy:all_succeeded": "mset",
+        "request_policy:multi_shard": "mget",
+    }
+)
+
+
+def tips(command: Command) -> list[bytes]:
+    """Return a command's tips for clients and proxies."""
+    text = _TIPS.get(command.name)
+    return text.encode().split(b",") if text else []
+
+
+# --- groups and categories --------------------------------------------------------------------------------------------------
+
+# The first part of a command's room -> its group in the manual.
+_GROUPS: Final = {
+    "keys": "generic",
+    "strings": "string",
+    "hashes": "hash",
+    "lists": "list",
+    "sets": "set",
+    "zsets": "sorted-set",
+    "connection": "connection",
+    "client": "connection",
+    "server": "server",
+    "config": "server",
+    "command": "server",
+    "debug": "server",
+}
+_SERVER: Final = frozenset({"dbsize", "flushall", "flushdb", "swapdb"})  # stand with the keys
+_OF_GROUP: Final = {
+    "generic": "keyspace",
+    "string": "string",
+    "hash": "hash",
+    "list": "list",
+    "set": "set",
+    "sorted-set": "sortedset",
+    "connection": "connection",
+}
+_DANGEROUS: Final = frozenset({"keys", "flushall", "flushdb", "swapdb", "info", "lastsave"})
+# All categories, in the order of COMMAND INFO.
+CATEGORIES: Final = (
+    "keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap", "hyperloglog", "geo", "stream", "pubsub",
+    "admin", "fast", "slow", "blocking", "dangerous", "connection", "transaction", "scripting",
+)  # fmt: skip
+
+
+def group(command: Command) -> str:
+    """Return a command's group in the manual."""
+    return "server" if command.name in _SERVER else _GROUPS[command.group.partition("_")[0]]
+
+
+def categories(command: Command) -> list[str]:
+    """Return a command's ACL categories, in their order."""
+    flags = command.flags
+    found = {"fast" if flags & FAST else "slow"}
+    for flag, name in ((WRITE, "write"), (READ, "read"), (Flag.PUBSUB, "pubsub"), (Flag.BLOCKING, "blocking")):
+        if flags & flag:
+            found.add(name)
+    if flags & ADMIN or command.name == "lastsave":
+        found |= {"admin", "dangerous"}
+    if command.name in _DANGEROUS:
+        found.add("dangerous")
+    if command.name in _SERVER:
+        found.add("keyspace")
+    elif command.container == "command":
+        found.add("connection")
+    elif not command.subcommands:
+        found |= {_OF_GROUP[group(command)]} if group(command) in _OF_GROUP else set()
+    return [name for name in CATEGORIES if name in found]

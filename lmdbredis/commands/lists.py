@@ -1,0 +1,222 @@
+"""List commands without the blocking ones: words and replies. Source: the Redis 7.2 manual, group *list*."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from lmdbredis.arguments import Arguments, integer, positive
+from lmdbredis.datatypes import lists
+from lmdbredis.errors import (
+    COUNT_NOT_POSITIVE,
+    INDEX_OUT_OF_RANGE,
+    LPOS_COUNT_NEGATIVE,
+    LPOS_MAXLEN_NEGATIVE,
+    LPOS_RANK_ZERO,
+    NO_SUCH_KEY,
+    NOT_IN_RANGE,
+    NOT_INTEGER,
+    NUMKEYS_NOT_POSITIVE,
+    SYNTAX,
+    ReplyError,
+)
+from lmdbredis.format import LIST
+from lmdbredis.registry import DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, command
+from lmdbredis.resp import NULL_ARRAY, OK
+from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, parse_int
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_IS_LEFT: Final = {b"LEFT": True, b"RIGHT": False}
+_IS_BEFORE: Final = {b"BEFORE": True, b"AFTER": False}
+
+
+def _choice(words: dict[bytes, bool], word: bytes) -> bool:
+    """Return which of two words this is, in any case. Raises a syntax error."""
+    found = words.get(word.upper())
+    if found is None:
+        raise ReplyError(SYNTAX)
+    return found
+
+
+def _negatable(word: bytes) -> int:
+    """Return the integer a word spells, of which the negative is one too."""
+    found = integer(word)
+    if found == INTEGER_MIN:
+        raise ReplyError(NOT_IN_RANGE % (-INTEGER_MAX, INTEGER_MAX))
+    return found
+
+
+# --- ends -----------------------------------------------------------------------------------------------------------------
+
+
+@command("LPUSH", flags=WRITE | DENYOOM | FAST)
+def lpush(cx: Context, key: bytes, element: bytes, *elements: bytes) -> int:
+    """LPUSH key element [element ...] -- Puts elements before the first of a list, one after another; makes the list if there is none. O(1) for each element. Since 1.0.0."""
+    return lists.push(cx.db, key, (element, *elements) if elements else (element,), True)
+
+
+@command("RPUSH", flags=WRITE | DENYOOM | FAST)
+def rpush(cx: Context, key: bytes, element: bytes, *elements: bytes) -> int:
+    """RPUSH key element [element ...] -- Puts elements after the last of a list; makes the list if there is none. O(1) for each element. Since 1.0.0."""
+    return lists.push(cx.db, key, (element, *elements) if elements else (element,), False)
+
+
+@command("LPUSHX", flags=WRITE | DENYOOM | FAST)
+def lpushx(cx: Context, key: bytes, element: bytes, *elements: bytes) -> int:
+    """LPUSHX key element [element ...] -- Puts elements before the first of a list that exists. O(1) for each element. Since 2.2.0."""
+    return lists.push(cx.db, key, (element, *elements), True, creates=False)
+
+
+@command("RPUSHX", flags=WRITE | DENYOOM | FAST)
+def rpushx(cx: Context, key: bytes, element: bytes, *elements: bytes) -> int:
+    """RPUSHX key element [element ...] -- Puts elements after the last of a list that exists. O(1) for each element. Since 2.2.0."""
+    return lists.push(cx.db, key, (element, *elements), False, creates=False)
+
+
+@command("LPOP", flags=WRITE | FAST)
+def lpop(cx: Context, key: bytes, count: bytes | None = None) -> Any:
+    """LPOP key [count] -- Takes elements off the beginning of a list and returns them. O(N) for N elements returned. Since 1.0.0."""
+    return lists.pop(cx.db, key, True) if count is None else _pop_many(cx, key, count, True)
+
+
+@command("RPOP", flags=WRITE | FAST)
+def rpop(cx: Context, key: bytes, count: bytes | None = None) -> Any:
+    """RPOP key [count] -- Takes elements off the end of a list and returns them, last first. O(N) for N elements returned. Since 1.0.0."""
+    return lists.pop(cx.db, key, False) if count is None else _pop_many(cx, key, count, False)
+
+
+def _pop_many(cx: Context, key: bytes, count: bytes, left: bool) -> Any:
+    """Return the reply to a pop with a count."""
+    elements = lists.pop_many(cx.db, key, positive(count), left)
+    return NULL_ARRAY if elements is None else elements
+
+
+@command("LMPOP", flags=WRITE | MOVABLEKEYS, keys_of=lambda words: _keys_after_count(words, 1))
+def lmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
+    """LMPOP numkeys key [key ...] LEFT | RIGHT [COUNT count] -- Takes elements off an end of the first list that exists. O(N+M) for N keys and M elements returned. Since 7.0.0."""
+    arguments = Arguments((word, following, *words))
+    count = _at_least_one(numkeys, NUMKEYS_NOT_POSITIVE)
+    if count >= len(arguments):
+        raise ReplyError(SYNTAX)
+    keys = arguments.take(count)
+    left = _choice(_IS_LEFT, arguments.next())
+    elements_max = 1
+    if arguments.accept(b"COUNT", 1):
+        elements_max = _at_least_one(arguments.next(), COUNT_NOT_POSITIVE)
+    if arguments:
+        raise ReplyError(SYNTAX)
+    for key in keys:
+        elements = lists.pop_many(cx.db, key, elements_max, left)
+        if elements is not None:
+            return [key, elements]
+    return NULL_ARRAY
+
+
+def _at_least_one(word: bytes, error: str) -> int:
+    """Return the positive integer a word spells. Raises ReplyError(`error`)."""
+    found = positive(word, error)
+    if not found:
+        raise ReplyError(error)
+    return found
+
+
+def _keys_after_count(words: Sequence[bytes], at: int) -> list[int]:
+    """Return the positions of the keys in a request whose word `at` says how many follow it."""
+    count = positive(words[at])
+    return list(range(at + 1, min(at + 1 + count, len(words))))
+
+
+@command("LMOVE", flags=WRITE | DENYOOM, keys=(1, 2, 1))
+def lmove(cx: Context, source: bytes, destination: bytes, wherefrom: bytes, whereto: bytes) -> bytes | None:
+    """LMOVE source destination LEFT | RIGHT LEFT | RIGHT -- Takes an element off an end of one list and puts it at an end of another. O(1). Since 6.2.0."""
+    from_left, to_left = _choice(_IS_LEFT, wherefrom), _choice(_IS_LEFT, whereto)
+    return lists.move(cx.db, source, destination, from_left=from_left, to_left=to_left)
+
+
+@command("RPOPLPUSH", flags=WRITE | DENYOOM, keys=(1, 2, 1))
+def rpoplpush(cx: Context, source: bytes, destination: bytes) -> bytes | None:
+    """RPOPLPUSH source destination -- Takes the last element of one list and puts it before the first of another. O(1). Since 1.2.0."""
+    return lists.move(cx.db, source, destination, from_left=False, to_left=True)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------------
+
+
+@command("LLEN", flags=READ | FAST)
+def llen(cx: Context, key: bytes) -> int:
+    """LLEN key -- Counts the elements of a list. O(1). Since 1.0.0."""
+    return lists.length(cx.db, key)
+
+
+@command("LINDEX", flags=READ)
+def lindex(cx: Context, key: bytes, index: bytes) -> bytes | None:
+    """LINDEX key index -- Returns the element at an index, from the end if it is negative. O(log N) for N elements, O(1) if nothing was ever inserted or removed in the middle. Since 1.0.0."""
+    at = parse_int(index)
+    if at is not None:
+        return lists.get(cx.db, key, at)
+    if cx.db.open(key, LIST) is None:
+        return None
+    raise ReplyError(NOT_INTEGER)
+
+
+@command("LRANGE", flags=READ)
+def lrange(cx: Context, key: bytes, start: bytes, stop: bytes) -> list[bytes]:
+    """LRANGE key start stop -- Returns the elements from one index to another. O(log N+M) for N elements and M of them returned. Since 1.0.0."""
+    return lists.get_range(cx.db, key, integer(start), integer(stop))
+
+
+@command("LPOS", flags=READ)
+def lpos(cx: Context, key: bytes, element: bytes, *words: bytes) -> Any:
+    """LPOS key element [RANK rank] [COUNT num-matches] [MAXLEN len] -- Returns the indexes at which an element stands. O(N) for N elements compared. Since 6.0.6."""
+    options = Arguments(words)
+    rank, matches_max, scanned_max = 1, None, 0
+    while options:
+        if options.accept(b"RANK", 1):
+            rank = _negatable(options.next())
+            if not rank:
+                raise ReplyError(LPOS_RANK_ZERO)
+        elif options.accept(b"COUNT", 1):
+            matches_max = positive(options.next(), LPOS_COUNT_NEGATIVE)
+        elif options.accept(b"MAXLEN", 1):
+            scanned_max = positive(options.next(), LPOS_MAXLEN_NEGATIVE)
+        else:
+            raise ReplyError(SYNTAX)
+    matches = 1 if matches_max is None else matches_max
+    found = lists.find(cx.db, key, element, rank=rank, matches_max=matches, scanned_max=scanned_max)
+    if matches_max is None:
+        return found[0] if found else None
+    return [] if found is None else found
+
+
+# --- changing in the middle -----------------------------------------------------------------------------------------------
+
+
+@command("LSET", flags=WRITE | DENYOOM)
+def lset(cx: Context, key: bytes, index: bytes, element: bytes) -> Any:
+    """LSET key index element -- Replaces the element at an index. O(log N) for N elements, O(1) if nothing was ever inserted or removed in the middle. Since 1.0.0."""
+    if cx.db.edit(key, LIST) is None:
+        raise ReplyError(NO_SUCH_KEY)
+    if not lists.put(cx.db, key, integer(index), element):
+        raise ReplyError(INDEX_OUT_OF_RANGE)
+    return OK
+
+
+@command("LINSERT", flags=WRITE | DENYOOM)
+def linsert(cx: Context, key: bytes, where: bytes, pivot: bytes, element: bytes) -> int:
+    """LINSERT key BEFORE | AFTER pivot element -- Puts an element beside the first one that equals the pivot. O(N) for N elements before the pivot. Since 2.2.0."""
+    return lists.insert(cx.db, key, pivot, element, before=_choice(_IS_BEFORE, where))
+
+
+@command("LREM", flags=WRITE)
+def lrem(cx: Context, key: bytes, count: bytes, element: bytes) -> int:
+    """LREM key count element -- Removes the first elements that equal the given one, the last ones if the count is negative, all if it is 0. O(N) for N elements. Since 1.0.0."""
+    removed_max = _negatable(count)
+    return lists.remove(cx.db, key, element, abs(removed_max), back=removed_max < 0)
+
+
+@command("LTRIM", flags=WRITE)
+def ltrim(cx: Context, key: bytes, start: bytes, stop: bytes) -> Any:
+    """LTRIM key start stop -- Keeps the elements from one index to another and removes the rest. O(N) for N elements removed, or kept if those are far fewer. Since 1.0.0."""
+    lists.trim(cx.db, key, integer(start), integer(stop))
+    return OK
