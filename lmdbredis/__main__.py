@@ -18,8 +18,8 @@ import uvloop
 
 from lmdbredis import commands
 from lmdbredis.config import VERSION, Config, ConfigError
-from lmdbredis.disk import Disk
-from lmdbredis.errors import StorageError
+from lmdbredis.disk import CRASH_AT, CrashingDisk, Disk
+from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.server import LEVELS, RedisServer
 
 log = logging.getLogger("lmdbredis")
@@ -77,6 +77,8 @@ async def _serve(config: Config, disk: Disk) -> int:
     except OSError:
         server.store.close(checkpoint=False)
         raise
+    if config.pidfile:  # only now: a server that may not have the directory must not overwrite the other's
+        Path(config.pidfile).write_text(f"{os.getpid()}\n", encoding="ascii")
     keys = sum(database.keys for database in server.keyspace.databases)
     addresses = [f"{host}:{config.port}" for host in config.bind if config.port] + ([config.unixsocket] if config.unixsocket else [])
     log.info(
@@ -110,11 +112,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         Path(config.dir).mkdir(parents=True, exist_ok=True)
         _log_to(config)
-        if config.pidfile:
-            Path(config.pidfile).write_text(f"{os.getpid()}\n", encoding="ascii")
         log.info("lmdbredis %s is starting, PID: %d", VERSION, os.getpid())
-        return uvloop.run(_serve(config, Disk()))
-    except (StorageError, OSError) as error:
+        crash_at = os.environ.get(CRASH_AT)
+        return uvloop.run(_serve(config, CrashingDisk(crash_at) if crash_at else Disk()))
+    except (StorageError, DiskFull, SyncFailed, OSError) as error:
         if log.handlers:
             log.critical("%s", error)
         else:

@@ -68,6 +68,14 @@ def integer(word: bytes, error: str = NOT_INTEGER) -> int:
     return number
 
 
+def small_integer(word: bytes) -> int:
+    """Return the 32-bit integer a word spells. Raises ReplyError."""
+    number = integer(word)
+    if not -(2**31) <= number < 2**31:
+        raise ReplyError(NOT_IN_RANGE % (-(2**31), 2**31 - 1))
+    return number
+
+
 def number(word: bytes, error: str = NOT_FLOAT) -> float:
     """Return the double a word spells. Raises ReplyError."""
     found = parse_float(word)

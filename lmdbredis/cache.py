@@ -34,6 +34,10 @@ class Cache:
     def __len__(self) -> int:
         return len(self._held)
 
+    def items(self) -> list[tuple[bytes, Any]]:
+        """Return all that is held."""
+        return list(self._held.items())
+
     def put(self, row_key: bytes, held: Any) -> None:
         """Hold a decoded entry or a cell for the row."""
         self._held[row_key] = held

@@ -31,12 +31,12 @@ class DiskFull(Exception):
 
 
 class SyncFailed(Exception):
-    """An fdatasync failed: what is on disk is unknown from here on, so the process must end (design: final)."""
+    """A sync failed, or a write did and not for want of room: what is on disk is unknown, so the process must end (design: final)."""
 
 
 def shown(word: bytes, bytes_max: int = 128) -> str:
-    """Return `word` as Redis shows it inside an error: at most `bytes_max` bytes, one char per byte, no CR or LF."""
-    return word[:bytes_max].decode("latin-1").replace("\r", " ").replace("\n", " ")
+    """Return `word` as Redis shows it inside an error: up to a NUL and `bytes_max` bytes, one char per byte, no CR or LF."""
+    return word[:bytes_max].partition(b"\0")[0].decode("latin-1").replace("\r", " ").replace("\n", " ")
 
 
 # Before a command runs: who is asking, and is this a command at all.
@@ -139,6 +139,7 @@ NO_SUCH_USER: Final = "ERR No such user '%s'"
 # The server.
 NO_SHUTDOWN: Final = "ERR No shutdown in progress."
 NO_CONFIG_FILE: Final = "ERR The server is running without a config file"
+LISTENS_ALREADY: Final = "lmdbredis listens where it was told to at start: restart it to change this"
 CONFIG_REWRITE: Final = "ERR Rewriting config file: %s"
 SAVE_FAILED: Final = "ERR the checkpoint failed: %s. The log has everything that was acknowledged"
 DEBUG_REFUSED: Final = (

@@ -31,10 +31,11 @@ from lmdbredis.keyspace import Keyspace
 from lmdbredis.registry import NO_AUTH, TABLE, Command, Context
 from lmdbredis.resp import NO_REPLY
 from lmdbredis.session import NO_REQUESTS, Gate, Session, Sessions
-from lmdbredis.store import EngineFull, Store
+from lmdbredis.store import Store
 
 BATCH_REQUESTS_MAX: Final = 4096
 _SESSION_REQUESTS_MAX: Final = 1024
+_UNKNOWN_CHARS: Final = 128  # of an unknown command's words are shown in its error, about
 
 log = logging.getLogger("lmdbredis")
 
@@ -59,7 +60,28 @@ class Server(Protocol):
         """Stop everything for a while (DEBUG SLEEP)."""
 
     def reload(self) -> None:
-        """Close and reopen the store."""
+        """Close and reopen the store. As the others below that change it, for `after_batch`."""
+
+    def save(self, session: Session) -> None:
+        """Make a checkpoint, here and now; the session's last reply says whether it was made."""
+
+    def begin_save(self) -> None:
+        """Make a checkpoint in the background."""
+
+    def change_replid(self) -> None:
+        """Give the store's history another name."""
+
+    def read_on(self, session: Session) -> None:
+        """Parse what a session sent before it was known who speaks."""
+
+    def set_active_expire(self, *, on: bool) -> None:
+        """Let keys expire that nobody asks for, or not."""
+
+    def rewrite_config(self) -> None:
+        """Write the settings into the file they were read from. Raises OSError."""
+
+    def reset_stats(self) -> None:
+        """Set the counters that INFO shows to zero."""
 
 
 class _Failed(Exception):
@@ -194,7 +216,7 @@ class Executor:
                     value = error
                 except SyncFailed:
                     raise
-                except (DiskFull, *EngineFull) as error:
+                except DiskFull as error:
                     if self.refusal is not None:  # it failed again, without any write: it is this request that needs room
                         raise _Failed(session, index, "the disk is full") from error
                     raise DiskFull(str(error)) from error
@@ -223,7 +245,8 @@ class Executor:
         session.gate &= ~Gate.REPLY_SKIP
         try:
             command = self._resolve(session, words)
-            self._check(session, command)
+            if self.refusal is not None and command.writes:
+                raise ReplyError(self.refusal)
             value = command.handler(self.cx, *words[1:])
         except ReplyError as error:
             value = error
@@ -232,18 +255,17 @@ class Executor:
         return value
 
     def _resolve(self, session: Session, words: list[bytes]) -> Command:
-        """Return the command that the words call. Raises ReplyError: unknown, or wrong number of words."""
+        """Return the command that the words call. Raises ReplyError: not for strangers, unknown, or wrong number of words."""
         command = TABLE.get(words[0]) or TABLE.get(words[0].upper())
+        if session.gate & Gate.NEEDS_AUTH and not (command is not None and command.flags & NO_AUTH):
+            raise ReplyError(errors.NO_AUTH)
         if command is None:
-            rest = "".join(f"'{shown(word)}' " for word in words[1:21])[:128]
+            rest = ""
+            for word in words[1:]:
+                if len(rest) >= _UNKNOWN_CHARS:
+                    break
+                rest += f"'{shown(word, _UNKNOWN_CHARS - len(rest))}' "
             raise ReplyError(errors.UNKNOWN_COMMAND % (shown(words[0]), rest))
         if not command.words_min <= len(words) <= command.words_max:
             raise command.wrong_arity()
         return command
-
-    def _check(self, session: Session, command: Command) -> None:
-        """Raise ReplyError if the command may not run now."""
-        if session.gate & Gate.NEEDS_AUTH and not command.flags & NO_AUTH:
-            raise ReplyError(errors.NO_AUTH)
-        if self.refusal is not None and command.writes:
-            raise ReplyError(self.refusal)

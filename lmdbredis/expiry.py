@@ -18,7 +18,7 @@ from typing import Final
 from lmdbredis import format as fmt
 from lmdbredis.errors import DiskFull
 from lmdbredis.executor import Executor
-from lmdbredis.store import EngineFull, Table, after_prefix
+from lmdbredis.table import Table, after_prefix
 
 IDLE_MS: Final = 20
 BUSY_MS: Final = 1
@@ -47,6 +47,9 @@ class Upkeep:
         self._keyspace = executor.keyspace
         self._checkpoint_due_ms = 0
         self._probe_due_ms = 0
+        self._saved_lsn = self._store.control.lsn  # of the checkpoint that `saved_at_ms` is of
+        self._wanted_lsn: int | None = None  # BGSAVE: a checkpoint must hold the log up to here
+        self.saved_at_ms = 0  # when a checkpoint was last seen to be on disk; 0 = none since the opening
         self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
         self.reclaimed_rows = 0
 
@@ -62,9 +65,10 @@ class Upkeep:
                 if not self._store.is_committing:
                     busy = self._expire(now_us) | self._reclaim()
                 self._store.drain()
-        except (DiskFull, *EngineFull) as error:
+            self._note_save(now_us // 1000)
+        except DiskFull as error:
             self._store.repair()
-            self._executor.refuse_writes(DiskFull(str(error)))
+            self._executor.refuse_writes(error)
         return BUSY_MS if busy else IDLE_MS
 
     def _checkpoint(self, clock_ms: int) -> None:
@@ -74,6 +78,22 @@ class Upkeep:
             self._checkpoint_due_ms = clock_ms + config.checkpoint_interval_ms
             store.begin_commit()
         store.begin_sync()
+
+    def save_soon(self) -> None:
+        """Let the next tick begin a checkpoint: BGSAVE."""
+        self._checkpoint_due_ms = 0
+        self._wanted_lsn = self._store.wal.end_lsn
+
+    def _note_save(self, now_ms: int) -> None:
+        """Keep when a checkpoint came to be on disk: LASTSAVE. If one is wanted, an older one does not count."""
+        store, wanted = self._store, self._wanted_lsn
+        lsn = store.control.lsn
+        if wanted is None:
+            is_saved = lsn != self._saved_lsn
+        else:
+            is_saved = lsn >= wanted or not (store.dirty_rows or store.is_committing or lsn != store.committed_lsn)
+        if is_saved:
+            self._saved_lsn, self._wanted_lsn, self.saved_at_ms = lsn, None, now_ms
 
     def _probe(self, clock_ms: int) -> None:
         """Look whether a full disk has room again. Raises DiskFull while it has not."""

@@ -127,6 +127,8 @@ def whole_if_long(name: bytes) -> bytes:
 
 # --- ids and small integers --------------------------------------------------------------------------------------------------
 
+UnpackError = struct.error  # what unpacking raises for bytes that are too few
+
 _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
 _F64: Final = struct.Struct(">d")
@@ -199,6 +201,7 @@ INLINE_BYTES_MAX: Final = CHUNK_BYTES
 _HEAD: Final = struct.Struct(">QQB")
 _LIST_HEAD: Final = struct.Struct(">QQBQQ")
 _CHUNKS_HEAD: Final = struct.Struct(">QQ")
+HEAD_BYTES: Final = {LIST: _LIST_HEAD.size, SET: _HEAD.size, ZSET: _HEAD.size, HASH: _HEAD.size, STRING_CHUNKS: _CHUNKS_HEAD.size}
 
 PLAIN_STRING: Final = bytes((STRING,))  # a string's cell without expiry is this byte and the value
 
@@ -298,6 +301,7 @@ META_DATABASES: Final = b"databases"  # msgpack map: database number -> keyspace
 META_KEYSPACE: Final = b"keyspace:"  # + u32: keys u64, keys with a TTL u64, sum of their expire_at_ms u128, flags u8
 
 _KEYSPACE: Final = struct.Struct(">QQQQB")
+KEYSPACE_BYTES: Final = _KEYSPACE.size
 
 
 def pack_keyspace(keys: int, volatile: int, expire_sum_ms: int, flags: int) -> bytes:

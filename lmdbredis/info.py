@@ -30,14 +30,10 @@ def human(size_bytes: int) -> str:
     >>> human(1023), human(1024), human(3 << 30)
     ('1023B', '1.00K', '3.00G')
     """
-    if size_bytes < 1024:
-        return f"{size_bytes}B"
-    size = float(size_bytes)
-    for unit in "KMGT":
-        size /= 1024
-        if size < 1024:
+    for power, unit in enumerate("BKMGT"):
+        if size_bytes < 1024 ** (power + 1) or unit == "T":
             break
-    return f"{size:.2f}{unit}"
+    return f"{size_bytes / 1024**power:.2f}{unit}" if power else f"{size_bytes}B"
 
 
 def _zeros(names: str) -> Fields:

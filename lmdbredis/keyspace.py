@@ -27,7 +27,8 @@ from lmdbredis.cache import ADMIT_EVERY, VALUE_BYTES_MAX, Cache
 from lmdbredis.errors import WRONG_TYPE, ReplyError
 from lmdbredis.format import HAS_EXPIRE, NAME_BYTES_MAX, PLAIN_STRING, STRING, STRING_CHUNKS, TYPE_MASK
 from lmdbredis.ranks import BLOCK_ROWS, Ranks
-from lmdbredis.store import Row, Store, after_prefix
+from lmdbredis.store import Store
+from lmdbredis.table import Row, after_prefix
 
 _IDS_RESERVED: Final = 1024  # ids are taken from the store in portions: one row for a thousand collections
 
@@ -465,7 +466,11 @@ class Keyspace:
                 self.databases_changed = True
             else:
                 database.lead_to(ident, meta.get(fmt.META_KEYSPACE + fmt.pack_u32(ident)) or b"")
-        self._unused_keyspaces = keyspaces  # of databases beyond the configured number: kept as they are
+        hidden = [Database(self, number) for number in keyspaces]  # beyond the configured number: kept, and their keys expire
+        for database in hidden:
+            ident = keyspaces[database.number]
+            database.lead_to(ident, meta.get(fmt.META_KEYSPACE + fmt.pack_u32(ident)) or b"")
+        self._all_databases = [*self.databases, *hidden]
 
     def write_back(self) -> None:
         """Put the rows of everything that changed in memory (law 4). Idempotent."""
@@ -477,13 +482,13 @@ class Keyspace:
                     expire_at_ms=entry.expire_at_ms, whole=fmt.whole_if_long(entry.key),
                 ))  # fmt: skip
             self.dirty.clear()
-        for database in self.databases:
+        for database in self._all_databases:
             if database.is_dirty:
                 row = fmt.pack_keyspace(database.keys, database.volatile, database.expire_sum_ms, database.flags)
                 self.store.meta.put(fmt.META_KEYSPACE + database.prefix, row)
                 database.is_dirty = False
         if self.databases_changed:
-            keyspaces = {database.number: database.id for database in self.databases} | self._unused_keyspaces
+            keyspaces = {database.number: database.id for database in self._all_databases}
             self.store.meta.put(fmt.META_DATABASES, fmt.pack_databases(keyspaces))
             self.databases_changed = False
 
@@ -551,7 +556,7 @@ class Keyspace:
     def _expire(self, expires_key: bytes, whole: bytes) -> None:
         """Delete the key of one row of `expires`."""
         prefix = expires_key[8:12]
-        for database in self.databases:
+        for database in self._all_databases:
             if database.prefix == prefix:
                 database.find(whole or expires_key[12:])  # law 1: deletes it
         self.expires.delete(expires_key)  # of a keyspace that was flushed, the row has no one else

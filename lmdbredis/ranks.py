@@ -28,7 +28,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from lmdbredis import format as fmt
-from lmdbredis.store import Store, Table, after_prefix
+from lmdbredis.store import Store
+from lmdbredis.table import Table, after_prefix
 
 BLOCK_ROWS: Final = 256
 _JOIN_ROWS: Final = 96  # a block this small looks for a neighbour to join
@@ -133,6 +134,10 @@ class Directory:
             self._groups[g : g + 1] = [_Group(group.firsts[:half], group.sizes[:half]), right]
             self._heads.insert(g + 1, right.firsts[0])
 
+    def listed(self) -> list[tuple[bytes, int]]:
+        """Return (first key, rows) of each block."""
+        return [block for group in self._groups for block in zip(group.firsts, group.sizes, strict=True)]
+
     def rank(self, suffix: bytes) -> int:
         """Return how many rows stand before `suffix`, whether or not it is there. O(log n)."""
         g, b = self._find(suffix)
@@ -197,6 +202,10 @@ class Ranks:
             self._make_room(directory.blocks)
             self._open[table.number, owner] = directory
         return directory
+
+    def directories(self) -> list[tuple[Table, bytes, list[tuple[bytes, int]]]]:
+        """Return (table, owner, blocks) of each directory that is in memory."""
+        return [(self._store.tables[number], owner, directory.listed()) for (number, owner), directory in self._open.items()]
 
     def _make_room(self, blocks: int) -> None:
         """Drop the directories opened first until there is room for another of `blocks` blocks."""

@@ -16,7 +16,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from enum import IntFlag, auto
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lmdbredis.cursors import Cursors
 from lmdbredis.errors import UNKNOWN_SUBCOMMAND, WRONG_ARITY, ReplyError, shown
@@ -71,6 +71,7 @@ MOVABLEKEYS: Final = Flag.MOVABLEKEYS
 NO_ASYNC_LOADING: Final = Flag.NO_ASYNC_LOADING
 
 Handler = Callable[..., Any]
+AHandler = TypeVar("AHandler", bound=Handler)
 KeysOf = Callable[[Sequence[bytes]], list[int]]
 
 ANY_NUMBER: Final = 1 << 30
@@ -126,14 +127,14 @@ class Command:
 TABLE: Final[dict[bytes, Command]] = {}  # by name in upper case and in lower case: clients use both
 
 
-def command(name: str, *, flags: Flag = Flag(0), keys: tuple[int, int, int] | None = None, keys_of: KeysOf | None = None) -> Callable[[Handler], Handler]:
+def command(name: str, *, flags: Flag = Flag(0), keys: tuple[int, int, int] | None = None, keys_of: KeysOf | None = None) -> Callable[[AHandler], AHandler]:
     """Make the function the handler of `name` (``"SET"``, ``"CONFIG|GET"``).
 
     `keys` is (first, last, step) as in COMMAND INFO; by default (1, 1, 1) if the first word is called ``key``, else none.
     `keys_of` returns the positions of the keys in a request, for commands whose words must be read to know.
     """
 
-    def register(handler: Handler) -> Handler:
+    def register(handler: AHandler) -> AHandler:
         made = Command(name.lower(), handler, flags, keys or _keys_of_signature(name, handler), keys_of)
         container, _, subcommand = name.partition("|")
         if subcommand:
@@ -148,14 +149,14 @@ def command(name: str, *, flags: Flag = Flag(0), keys: tuple[int, int, int] | No
     return register
 
 
-def container(name: str, *, help_since: str, flags: Flag = Flag(0), alone: bool = False) -> Callable[[Handler], Handler]:
+def container(name: str, *, help_since: str, flags: Flag = Flag(0), alone: bool = False) -> Callable[[AHandler], AHandler]:
     """Make `name` a command whose subcommands are commands: ``@command("NAME|SUB")`` adds one. HELP is added here.
 
     The decorated function's docstring documents the container; it is called only if `alone` is true and no subcommand is
     named (COMMAND).
     """
 
-    def register(handler: Handler) -> Handler:
+    def register(handler: AHandler) -> AHandler:
         made = Command(name.lower(), handler, flags, (0, 0, 0), None)
         subcommands = made.subcommands
 
@@ -220,7 +221,7 @@ def _keys_of_signature(name: str, handler: Handler) -> tuple[int, int, int]:
     return (at, at, 1) if len(names) > 1 and names[1] == "key" else (0, 0, 0)
 
 
-_DOCSTRING: Final = re.compile(r"(?P<syntax>.+?) -- (?P<summary>.+?)(?: (?P<complexity>O\(.+?))?\.? Since (?P<since>[\d.]+)\.", re.DOTALL)
+_DOCSTRING: Final = re.compile(r"(?P<syntax>.+?) -- (?P<summary>.+?)(?: (?P<complexity>O\(.+?)\.?)? Since (?P<since>[\d.]+)\.", re.DOTALL)
 
 
 def _parse_docstring(handler: Handler) -> tuple[str, str, str, str]:

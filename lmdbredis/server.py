@@ -18,6 +18,7 @@ import random
 import resource
 import signal
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -26,15 +27,15 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from lmdbredis import errors
-from lmdbredis.config import Config
+from lmdbredis.config import SET_FAILED, Config
 from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
 from lmdbredis.executor import Executor
 from lmdbredis.expiry import Upkeep
 from lmdbredis.keyspace import Keyspace
-from lmdbredis.resp import encode2
+from lmdbredis.resp import OK, encode2
 from lmdbredis.session import NO_REQUESTS, Gate, Session, Sessions
-from lmdbredis.store import EngineFull, Store
+from lmdbredis.store import Store
 
 log = logging.getLogger("lmdbredis")
 
@@ -89,6 +90,7 @@ class Connection(asyncio.Protocol):
         session = self.session = server.sessions.open(server.keyspace.databases[0], address, local, now_us() // 1000)
         server.connections_received += 1
         transport.set_write_buffer_limits(high=1 << 30)  # replies are never refused: the output-buffer limit decides
+        session.fd = self._fd
         session.send = self.send
         session.kill = transport.abort
         session.pending_output_bytes = transport.get_write_buffer_size
@@ -208,6 +210,9 @@ class RedisServer:
         began = time.perf_counter()
         self._open()
         self.open_ms = (time.perf_counter() - began) * 1000
+        self._startup_bytes = self._peak_bytes = _memory()["RssAnon"]
+        self._counted = (0, 0, 0)  # commands, bytes received, bytes sent, a second ago
+        self._rates = (0.0, 0.0, 0.0)  # and a second's worth of each
 
     # --- the store --------------------------------------------------------------------------------------------------------------
 
@@ -226,9 +231,9 @@ class RedisServer:
         if self._syncing is not None:
             self._syncing.exception()
         self.store.close()
-        run = self.executor.commands_run
+        run, expires = self.executor.commands_run, self.upkeep.active_expire
         self._open()
-        self.executor.commands_run = run
+        self.executor.commands_run, self.upkeep.active_expire = run, expires
         for session in self.sessions:
             session.database = self.keyspace.databases[session.database.number]
 
@@ -255,7 +260,8 @@ class RedisServer:
             self.die(failure)
             return
         executor = self.executor  # a reload makes a new one
-        if self.config.appendfsync == "always" and self.store.wal.synced_lsn < executor.lsn and not self._sync_here():
+        # Behind replies that wait, all wait: the log may be synced already, but those have not left yet.
+        if self._barrier or (self.config.appendfsync == "always" and self.store.wal.synced_lsn < executor.lsn and not self._sync_here()):
             self._wait(sessions, executor.lsn)
         else:
             for session in sessions:
@@ -274,17 +280,16 @@ class RedisServer:
         self._after_replies()
 
     def _after_replies(self) -> None:
-        """Do what can wait until the replies have left: rows that waited for a commit, and the next checkpoint if many are dirty."""
+        """Do what can wait until the replies have left: give the writer its next piece of work."""
         store = self.store
         try:
-            if store.is_committing:
-                store.poll()
-            store.drain()
-            if store.dirty_rows >= self.config.checkpoint_dirty and not store.is_committing:
+            if store.dirty_rows >= self.config.checkpoint_dirty and not store.is_committing and self.executor.refusal is None:
                 store.begin_commit()
-        except (DiskFull, *EngineFull) as error:
+            else:
+                store.drain()
+        except DiskFull as error:
             store.repair()
-            self.executor.refuse_writes(DiskFull(str(error)))
+            self.executor.refuse_writes(error)
         except SyncFailed as failure:
             self.die(failure)
 
@@ -397,6 +402,10 @@ class RedisServer:
         except SyncFailed as failure:
             self.die(failure)
             return
+        except Exception as failure:  # without upkeep nothing would be checkpointed any more: a restart costs milliseconds
+            log.exception("The upkeep failed")
+            self.die(failure)
+            return
         self._upkeep_at = self.loop.call_later(wait_ms / 1000, self._upkeep)
 
     def _every_second(self) -> None:
@@ -404,8 +413,65 @@ class RedisServer:
         if self.config.appendfsync == "everysec":
             self._sync_wal()
         self._clients_cron()
+        counted = self._counts()
+        self._rates = tuple((now - then) / _EVERYSEC_S for now, then in zip(counted, self._counted, strict=True))  # type: ignore[assignment]
+        self._counted = counted
+        self._peak_bytes = max(self._peak_bytes, _memory()["RssAnon"])
         self.store.trim_wal(self.config.repl_backlog_size_bytes)
         self._second_at = self.loop.call_later(_EVERYSEC_S, self._every_second)
+
+    # --- what commands ask for ------------------------------------------------------------------------------------------------
+
+    def read_on(self, session: Session) -> None:
+        """Parse what a session's parser held back until it was known who speaks."""
+        session.requests = session.requests + session.parser.feed(b"")
+        if session.parser.error is not None:
+            session.ends = True
+
+    def save(self, session: Session) -> None:
+        """Make a checkpoint, here and now: SAVE. The session's last reply says that it was made; if not, it is replaced."""
+        try:
+            self.store.checkpoint()
+            self.upkeep.saved_at_ms = now_us() // 1000
+        except DiskFull as error:
+            self.store.repair()
+            self.executor.refuse_writes(error)
+            if session.output.endswith(encode2(OK)):
+                session.output = session.output.removesuffix(encode2(OK)) + encode2(ReplyError(errors.SAVE_FAILED % error))
+
+    def begin_save(self) -> None:
+        """Let the upkeep make a checkpoint next: BGSAVE."""
+        self.upkeep.save_soon()
+
+    def change_replid(self) -> None:
+        """Give the history another name: DEBUG CHANGE-REPL-ID."""
+        self.store.rename_history(os.urandom(20).hex())
+
+    def set_active_expire(self, *, on: bool) -> None:
+        """Let keys expire that nobody asks for, or not: DEBUG SET-ACTIVE-EXPIRE."""
+        self.upkeep.active_expire = on
+
+    def rewrite_config(self) -> None:
+        """Write the settings into the file they were read from, whole or not at all. Raises OSError."""
+        path = Path(self.config.path or "").resolve()
+        old = path.read_bytes() if path.exists() else b""
+        new = path.with_name(f".{path.name}.new")
+        with new.open("wb") as file:
+            file.write(self.config.rewrite(old))
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            new.chmod(path.stat().st_mode & 0o7777)
+        new.replace(path)
+
+    def reset_stats(self) -> None:
+        """Set the counters that INFO shows to zero: CONFIG RESETSTAT."""
+        self.connections_received = self.rejected_connections = self.sent_bytes = self.received_bytes = 0
+        for session in self.sessions:
+            session.sent_bytes = session.received_bytes = 0
+        self.executor.commands_run = 0
+        self.keyspace.hits = self.keyspace.misses = self.keyspace.expired_keys = 0
+        self._counted, self._rates = (0, 0, 0), (0.0, 0.0, 0.0)
 
     def sleep(self, seconds: float) -> None:
         """Stop everything for a while: DEBUG SLEEP."""
@@ -467,7 +533,7 @@ class RedisServer:
             if save:
                 log.info("Making a checkpoint before exiting")
             self.store.close(checkpoint=save)
-        except (DiskFull, SyncFailed, *EngineFull) as error:
+        except (DiskFull, SyncFailed) as error:
             log.error("The checkpoint at shutdown failed (%s): the log has everything that was acknowledged", error)
             self.exit_status = 1
         for session in self.sessions:
@@ -479,9 +545,9 @@ class RedisServer:
         log.warning("lmdbredis is now ready to exit, bye bye...")
         self._stopped.set()
 
-    def die(self, failure: SyncFailed) -> None:
+    def die(self, failure: Exception) -> None:
         """End the process now: what is on disk is unknown from here on, and no later success would prove anything."""
-        log.critical("A sync failed (%s). No write is acknowledged any more; the process ends. Check the disk before the next start", failure)
+        log.critical("The disk cannot be trusted (%s). No write is acknowledged any more; the process ends. Check the disk before the next start", failure)
         os._exit(1)
 
     # --- facts and settings ------------------------------------------------------------------------------------------------------------------
@@ -489,27 +555,44 @@ class RedisServer:
     def facts(self) -> dict[str, Any]:
         """Return what only the operating system knows, and the server's own counters."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(("VmRSS", "RssAnon", "VmHWM"))}
+        memory = _memory()
+        system = os.uname()
+        _, received, sent = self._counts()
         return {
             "pid": os.getpid(),
-            "now_us": now_us(),
-            "rss_bytes": memory.get("VmRSS", 0),
-            "anonymous_bytes": memory.get("RssAnon", 0),
-            "peak_bytes": memory.get("VmHWM", 0),
+            "os": f"{system.sysname} {system.release} {system.machine}",
+            "executable": sys.executable,
+            "listeners": [f"name=tcp,bind={host.lstrip('-')},port={self.config.port}" for host in self.config.bind if self.config.port]
+            + [f"name=unix,bind={path}" for path in (self.config.unixsocket,) if path],
+            "rss_bytes": memory["VmRSS"],
+            "anonymous_bytes": memory["RssAnon"],
+            "peak_bytes": max(self._peak_bytes, memory["RssAnon"]),
+            "startup_bytes": self._startup_bytes,
             "cpu_user_s": usage.ru_utime,
             "cpu_sys_s": usage.ru_stime,
             "memory_total_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "connections_received": self.connections_received,
             "rejected_connections": self.rejected_connections,
-            "sent_bytes": self.sent_bytes + sum(session.sent_bytes for session in self.sessions),
-            "received_bytes": self.received_bytes + sum(session.received_bytes for session in self.sessions),
+            "received_bytes": received,
+            "sent_bytes": sent,
+            "commands_per_s": self._rates[0],
+            "received_bytes_per_s": self._rates[1],
+            "sent_bytes_per_s": self._rates[2],
+            "saved_at_ms": self.upkeep.saved_at_ms or self.started_ms,
+            "reclaimed_rows": self.upkeep.reclaimed_rows,
             "open_ms": self.open_ms,
         }
 
+    def _counts(self) -> tuple[int, int, int]:
+        """Return how many commands have run, bytes come and bytes gone."""
+        received = self.received_bytes + sum(session.received_bytes for session in self.sessions)
+        return self.executor.commands_run, received, self.sent_bytes + sum(session.sent_bytes for session in self.sessions)
+
     def apply_config(self, changed: Iterable[str]) -> None:
-        """Let the process follow settings that were changed. Raises OSError if it cannot: then nothing has changed."""
+        """Let the process follow settings that were changed. Raises ReplyError if it cannot: then nothing has changed."""
         names = set(changed)
+        for name in sorted(names & {"port", "bind"}):
+            raise ReplyError(SET_FAILED % (name, errors.LISTENS_ALREADY))
         if "hot-layer-size" in names:
             self.keyspace.cache.size_bytes = self.config.hot_layer_size_bytes
         if "loglevel" in names:
@@ -528,6 +611,13 @@ def _prepare(work: Callable[[], None]) -> None:
         work()
     except DiskFull as full:
         log.warning("no room for the next segment of the log: %s", full)
+
+
+def _memory() -> dict[str, int]:
+    """Return bytes of memory by the kernel's names: VmRSS, and RssAnon without the pages of files."""
+    lines = [line.split() for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()]
+    found = {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words and words[0] in {"VmRSS:", "RssAnon:"}}
+    return {"VmRSS": 0, "RssAnon": 0} | found
 
 
 def _is_loopback(sock: Any) -> bool:

@@ -30,10 +30,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -44,18 +44,16 @@ from lmdbredis import format as fmt
 from lmdbredis import wal
 from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
+from lmdbredis.table import Row, Table
 
 MAP_BYTES_DEFAULT: Final = 1 << 40
 SEGMENT_BYTES_DEFAULT: Final = 64 << 20
 _READERS_MAX: Final = 126
-_TAKE_FIRST: Final = 64  # rows of the first step of a walk whose length is not known; steps double from here
+_KEY_BYTES_MAX: Final = 511
 _DRAIN_ROWS: Final = 256  # rows that one `drain` takes from the overlay into LMDB
-_LAZY: Final = frozenset({fmt.META, fmt.COUNTS})  # tables whose rows change again and again: they stay in the overlay
 _LAZY_ROWS_MAX: Final = 16_384  # but for so many, and for a commit
 _REPLAY_ROWS: Final = 50_000  # rows gathered from the log before they are put in key order
-_ABSENT: Final = object()
 
-Row = tuple[bytes, bytes]
 EngineFull = (lmdb.MapFullError, lmdb.DiskError)  # no room in the map or on the disk
 _FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})  # law 5
 
@@ -65,165 +63,6 @@ def _failure(error: lmdb.Error) -> DiskFull | SyncFailed:
     if isinstance(error, (*EngineFull, lmdb.ReadersFullError)) or error.code in _FULL_CODES:
         return DiskFull(str(error))
     return SyncFailed(f"the engine failed: {error}")
-
-
-class Table:
-    """One sub-database: point reads and writes, ordered reads."""
-
-    __slots__ = ("_cursor_of", "_delete", "_get", "_pop", "_put", "_replace", "batch", "fresh", "handle", "is_lazy", "name", "number", "overlay", "settle")
-
-    def __init__(self, number: int, handle: Any, settle: Callable[[], None]) -> None:
-        self.is_lazy = number in _LAZY
-        self.number = number
-        self.name = fmt.TABLE_NAMES[number]
-        self.handle = handle  # LMDB's
-        self.overlay: fmt.Rows = {}  # rows that LMDB does not show, None = deleted: during a commit, soon after, and in lazy tables
-        self.batch: fmt.Rows = {}  # rows of the batch in the making: its part of the write set
-        self.fresh: fmt.Rows = {}  # rows put since the last commit
-        self.settle = settle  # makes LMDB show everything
-        self._get: Any = None  # of the LMDB transaction that is read
-        self._cursor_of: Any = None
-        self._put: Any = None  # of the open transaction; None while it is being committed
-        self._delete: Any = None
-        self._replace: Any = None
-        self._pop: Any = None
-
-    def look_at(self, transaction: Any, *, is_open: bool) -> None:
-        """Read from this LMDB transaction from now on; write to it, or to the overlay if it is not open for writing."""
-        self._get = transaction.get
-        self._cursor_of = transaction.cursor
-        self._put, self._delete, self._replace = (transaction.put, transaction.delete, transaction.replace) if is_open else (None, None, None)
-        self._pop = transaction.pop if is_open else None
-
-    def get(self, key: bytes) -> bytes | None:
-        """Return the row's value, None if there is no such row. O(log n)."""
-        if self.overlay and (row := self.overlay.get(key, _ABSENT)) is not _ABSENT:
-            return row  # type: ignore[return-value]
-        return self._get(key, None, self.handle)  # type: ignore[no-any-return]
-
-    def put(self, key: bytes, row: bytes) -> None:
-        """Put a row; the end of the batch logs it. O(log n)."""
-        self.batch[key] = row
-        if self._put is None or self.is_lazy or (self.overlay and key in self.overlay):
-            self.overlay[key] = row
-        else:
-            self._put(key, row, True, True, False, self.handle)  # noqa: FBT003  -- dupdata, overwrite, append
-
-    def exchange(self, key: bytes, row: bytes) -> bytes | None:
-        """Put a row and return the value that stood there, None if there was no such row: one descent instead of two."""
-        if self._replace is None or self.overlay:
-            old = self.get(key)
-            self.put(key, row)
-            return old
-        self.batch[key] = row
-        return self._replace(key, row, self.handle)  # type: ignore[no-any-return]
-
-    def add(self, key: bytes, row: bytes) -> bool:
-        """Put a row unless there is one; tell whether it was new: one descent, and a page is only dirtied if it was."""
-        if self._put is None or self.overlay:
-            if self.get(key) is not None:
-                return False
-            self.put(key, row)
-            return True
-        if not self._put(key, row, True, False, False, self.handle):  # noqa: FBT003  -- dupdata, overwrite, append
-            return False
-        self.batch[key] = row
-        return True
-
-    def delete(self, key: bytes) -> None:
-        """Delete a row, there or not. O(log n)."""
-        self.batch[key] = None
-        if self._delete is None or self.is_lazy or (self.overlay and key in self.overlay):
-            self.overlay[key] = None
-        else:
-            self._delete(key, b"", self.handle)
-
-    def pop(self, key: bytes) -> bytes | None:
-        """Delete a row and return its value, None if there was no such row: one descent instead of two."""
-        if self._pop is None or self.overlay:
-            old = self.get(key)
-            self.delete(key)
-            return old
-        self.batch[key] = None
-        return self._pop(key, self.handle)  # type: ignore[no-any-return]
-
-    # Ordered reads. A walk of known length is one call into C: `take`.
-
-    def take(self, start: bytes, rows_max: int) -> list[Row]:
-        """Return up to `rows_max` rows from the first whose key is >= `start`, ascending."""
-        if self.overlay:
-            self.settle()
-        with self._cursor_of(self.handle) as cursor:
-            return list(islice(cursor.iternext(), rows_max)) if cursor.set_range(start) else []
-
-    def take_keys(self, start: bytes, rows_max: int) -> list[bytes]:
-        """As `take`, the keys only."""
-        if self.overlay:
-            self.settle()
-        with self._cursor_of(self.handle) as cursor:
-            return list(islice(cursor.iternext(True, False), rows_max)) if cursor.set_range(start) else []
-
-    def take_values(self, start: bytes, rows_max: int) -> list[bytes]:
-        """As `take`, the values only."""
-        if self.overlay:
-            self.settle()
-        with self._cursor_of(self.handle) as cursor:
-            return list(islice(cursor.iternext(False, True), rows_max)) if cursor.set_range(start) else []  # noqa: FBT003
-
-    def take_back(self, stop: bytes, rows_max: int) -> list[Row]:
-        """Return up to `rows_max` rows whose keys are < `stop`, descending."""
-        if self.overlay:
-            self.settle()
-        with self._cursor_of(self.handle) as cursor:
-            found = cursor.prev() if cursor.set_range(stop) else cursor.last()
-            return list(islice(cursor.iterprev(), rows_max)) if found else []
-
-    def range(self, start: bytes, stop: bytes) -> Iterator[Row]:
-        """Yield the rows with start <= key < stop, ascending, in steps, so that rows may be written meanwhile."""
-        step = _TAKE_FIRST
-        while True:
-            rows = self.take(start, step)
-            if not rows:
-                return
-            if rows[-1][0] >= stop:
-                yield from rows[: bisect_left(rows, stop, key=lambda row: row[0])]
-                return
-            yield from rows
-            if len(rows) < step:
-                return
-            start = rows[-1][0] + b"\0"
-            step = min(step * 2, 4096)
-
-    def range_back(self, start: bytes, stop: bytes) -> Iterator[Row]:
-        """Yield the rows with start <= key < stop, descending, in steps."""
-        step = _TAKE_FIRST
-        while True:
-            rows = self.take_back(stop, step)
-            for row in rows:
-                if row[0] < start:
-                    return
-                yield row
-            if len(rows) < step:
-                return
-            stop = rows[-1][0]
-            step = min(step * 2, 4096)
-
-    def prefix(self, prefix: bytes) -> Iterator[Row]:
-        """Yield the rows whose keys begin with `prefix`, ascending."""
-        return self.range(prefix, after_prefix(prefix))
-
-    def last_with(self, prefix: bytes) -> Row | None:
-        """Return the last row whose key begins with `prefix`, None if there is none."""
-        rows = self.take_back(after_prefix(prefix), 1)
-        return rows[0] if rows and rows[0][0].startswith(prefix) else None
-
-
-def after_prefix(prefix: bytes) -> bytes:
-    """Return the least key that is greater than every key beginning with `prefix` (keys have at most 511 bytes)."""
-    stripped = prefix.rstrip(b"\xff")
-    if not stripped:
-        return b"\xff" * 512
-    return stripped[:-1] + bytes((stripped[-1] + 1,))
 
 
 class Store:
@@ -403,6 +242,8 @@ class Store:
 
     def drain(self) -> None:
         """Put some rows of the overlay into the open transaction, if they wait for that. Raises DiskFull: then `repair`."""
+        if self._committing is not None:
+            self.poll()
         if not self._has_backlog or self._committing is not None:
             return
         self._has_backlog = False
@@ -570,6 +411,12 @@ class Store:
             self._syncing.exception()
             self._finish_sync()
 
+    def rename_history(self, replid: str) -> None:
+        """Give the history another name, durably. Between batches. Raises DiskFull, SyncFailed."""
+        self.checkpoint()
+        self.control = replace(self.control, replid=replid)
+        self.disk.replace(self.directory / "CONTROL", fmt.pack_control(self.control))
+
     def probe(self, time_ms: int) -> None:
         """Find out whether the disk has room: commit and log an empty record. Raises DiskFull while it has not.
 
@@ -652,6 +499,10 @@ class Store:
 
     # --- inspection ------------------------------------------------------------------------------------------------------------
 
+    def reader(self) -> Reader:
+        """Return the rows as the open transaction holds them; `settle` first. Good until the next row is put."""
+        return Reader(self._txn, {table.number: table.handle for table in self.tables})
+
     def info(self) -> dict[str, int]:
         """Return sizes in bytes and counts: the data file, the log, pages in use."""
         info = self._env.info()
@@ -661,3 +512,63 @@ class Store:
             "used_bytes": (info["last_pgno"] + 1) * self._env.stat()["psize"],
             "readers": info["num_readers"],
         }
+
+
+class Reader:
+    """The rows of one snapshot, for whoever reads them all: a check, a copy. Raises StorageError where the engine fails."""
+
+    def __init__(self, transaction: Any, handles: dict[int, Any]) -> None:
+        self._transaction = transaction
+        self._handles = handles  # by number; a table that was never made is absent
+
+    def get(self, table: int, key: bytes) -> bytes | None:
+        """Return the row's value, None if there is no such row."""
+        if table not in self._handles or not 0 < len(key) <= _KEY_BYTES_MAX:
+            return None
+        try:
+            return self._transaction.get(key, None, self._handles[table])  # type: ignore[no-any-return]
+        except lmdb.Error as error:
+            raise StorageError(str(error)) from error
+
+    def rows(self, table: int, start: bytes = b"") -> Iterator[Row]:
+        """Yield the rows from the first whose key is >= `start`, ascending."""
+        if table not in self._handles:
+            return
+        try:
+            with self._transaction.cursor(self._handles[table]) as cursor:
+                if cursor.set_range(start):
+                    yield from cursor.iternext()
+        except lmdb.Error as error:
+            raise StorageError(str(error)) from error
+
+
+class ReadOnly(Reader):
+    """The newest commit in a directory, to be read while a server may go on writing. Raises StorageError.
+
+    It is one moment: the batch that ended at `lsn`, which is LMDB's snapshot number `txnid`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            self._env = lmdb.open(
+                str(directory), map_size=MAP_BYTES_DEFAULT, max_dbs=32, readonly=True, create=False, readahead=False, max_readers=_READERS_MAX,
+            )  # fmt: skip
+        except lmdb.Error as error:
+            raise StorageError(f"data.mdb cannot be opened: {error}") from error
+        try:
+            handles = {}
+            for number, name in fmt.TABLE_NAMES.items():
+                with suppress(lmdb.NotFoundError):
+                    handles[number] = self._env.open_db(name, create=False)
+            super().__init__(self._env.begin(), handles)
+        except lmdb.Error as error:
+            self._env.close()
+            raise StorageError(f"data.mdb cannot be read: {error}") from error
+        row = self.get(fmt.META, fmt.META_LSN)
+        self.lsn = fmt.unpack_u64(row) if row is not None and len(row) == 8 else 0
+        self.txnid = int(self._transaction.id())
+
+    def close(self) -> None:
+        """Let the snapshot go: until then the server cannot reuse its pages."""
+        self._transaction.abort()
+        self._env.close()

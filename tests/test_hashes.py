@@ -15,6 +15,7 @@ from tests.differential import FLOATS, INTEGERS, ODD_WORDS, STATES, from_each, t
 
 if TYPE_CHECKING:
     from tests.differential import Pair
+    from tests.servers import Server
 
 AFTER = "TYPE k\nHLEN k\nHGETALL k\nTTL k"
 HASHES = {**STATES, "volatile": "HSET k f v g w\nEXPIRE k 1000", "one": "HSET k f 10"}
@@ -255,3 +256,75 @@ def test_encoding_names(pair: Pair):
             "OBJECT ENCODING k",
         ]
     )
+
+
+def test_refusals_come_in_order(pair: Pair):
+    """Of several reasons to refuse, the one is given that Redis finds first."""
+    refused = """
+        HINCRBY k f abc
+        HINCRBYFLOAT k f nan
+        HINCRBYFLOAT k f inf
+        HINCRBYFLOAT k f abc
+        HINCRBYFLOAT k f 1e400
+        HINCRBYFLOAT k f 1e5000
+        HINCRBYFLOAT k g 1
+        HRANDFIELD k abc BOGUS
+        HRANDFIELD k 1 BOGUS
+        HRANDFIELD k -9223372036854775808 BOGUS
+        HRANDFIELD k 9223372036854775807 WITHVALUES
+        HRANDFIELD k 4611686018427387903 withvalues
+        HRANDFIELD k 4611686018427387904 WITHVALUES
+        HRANDFIELD k 0 WITHVALUES
+        HSCAN k abc BOGUS
+        HSCAN k 0 BOGUS
+        HSCAN k 0 COUNT 0
+        HSCAN k 0 COUNT 9223372036854775807
+        HSCAN k 0 COUNT 9223372036854775808
+    """
+    pair.run(from_each(HASHES.values(), refused, AFTER))
+
+
+def test_words_that_are_cursors(pair: Pair):
+    """What is a cursor and what is not is judged alike, down to blanks, signs and zeros; all are in order for a small hash."""
+    words = [*INTEGERS, "18446744073709551615", "-05", "-18446744073709551615", '"\\t1"', '"\\x0b\\x0c1"']
+    pair.run(["HSET k f v", *table("HSCAN k", [word for word in words if word != "0"])])
+
+
+def test_long_fields_that_begin_alike(pair: Pair):
+    """Fields that differ only after hundreds of bytes are different fields, in small hashes and in large ones."""
+    fields = [f"<{n}long>" for n in range(478, 486)]
+    prefix = "p" * 470
+    many = [f"{prefix}{n}" for n in range(300)]
+    script: list[object] = [("HSET", "k", *(word for field in fields for word in (field, "v")))]
+    script += [("HSET", "k", *(word for field in many for word in (field, field[-3:])))]
+    script += ["HLEN k", "HKEYS k", "HVALS k", "HGETALL k", "HRANDFIELD k 20 WITHVALUES", "HRANDFIELD k -20", "HRANDFIELD k 400"]
+    script += [("HSCAN", "k", 0, "MATCH", f"{prefix}{end}", "COUNT", 7) for end in ("*", "1*", "29?", "")]
+    script += [("HSCAN", "k", 0, "COUNT", 7), "HSCAN k 0 MATCH xxxxx* COUNT 3", "COPY k c", "HGETALL c"]
+    script += [("HGET", "c", field) for field in many[::7]] + [("HSTRLEN", "k", many[250]), ("HINCRBY", "k", many[9], 5)]
+    script += [("HDEL", "k", *many[:290]), "HGETALL k", "HLEN c", "HRANDFIELD k", ("HDEL", "c", *many), "HGETALL c"]
+    pair.run(script)
+
+
+def test_a_scan_brings_what_stays(ours: Server):
+    """Fields that are there from a scan's first step to its last come at least once, whatever comes and goes meanwhile."""
+    client = ours.client()
+    chance = random.Random(5)
+    for round_ in range(6):
+        client.call("DEL", "k")
+        staying = {b"stay%d" % n for n in range(400)}
+        client.pipeline([("HSET", "k", field, "v") for field in staying])
+        seen: set[bytes] = set()
+        cursor, steps = b"0", 0
+        while cursor != b"0" or not steps:
+            reply = client.call("HSCAN", "k", cursor, "COUNT", chance.randrange(1, 40)).items()
+            cursor, steps = reply[0].value, steps + 1
+            seen.update(item.value for item in reply[1].items()[::2])
+            n = chance.randrange(1000)
+            client.call("HSET", "k", *(word for x in range(n, n + 50) for word in (f"go{x}", "v")))
+            client.call("HDEL", "k", *(f"go{x}" for x in range(1000) if chance.random() < 0.3))
+            if round_ == 5 and steps == 4:
+                ours.restart()  # its tokens are forgotten: the scan begins anew
+                client = ours.client()
+
+        assert staying <= seen
+        assert steps < 1000

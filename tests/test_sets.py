@@ -15,6 +15,7 @@ from tests.differential import INTEGERS, ODD_WORDS, STATES, from_each, table
 
 if TYPE_CHECKING:
     from tests.differential import Pair
+    from tests.servers import Server
 
 AFTER = "TYPE k\nSCARD k\nSMEMBERS k\nTTL k"
 SETS = {**STATES, "integers": "SADD k 1 2 3 40", "one": "SADD k a", "mixed": "SADD k 1 a 2 b"}
@@ -304,3 +305,88 @@ def test_encoding_names(pair: Pair):
             "OBJECT ENCODING u",
         ]
     )
+
+
+def test_refusals_come_in_order(pair: Pair):
+    """Of several reasons to refuse, the one is given that Redis finds first."""
+    refused = """
+        SMOVE k w a
+        SMOVE w k a
+        SMOVE missing w a
+        SPOP k abc
+        SPOP k -1 2
+        SRANDMEMBER k abc
+        SRANDMEMBER k 1 2
+        SRANDMEMBER k -9223372036854775808
+        SSCAN k abc BOGUS
+        SSCAN k 0 BOGUS
+        SSCAN k 0 COUNT 9223372036854775807
+        SINTERCARD 2 k
+        SINTERCARD 2 k w
+        SINTERCARD 1 k LIMIT
+        SINTERCARD 1 k LIMIT abc LIMIT 1
+        SINTERCARD 1 missing LIMIT abc
+        SINTERCARD 2 missing w
+        SINTER missing w
+        SINTERSTORE k missing w
+        SUNIONSTORE k w
+        SDIFFSTORE k missing w
+        SDIFFSTORE k k w
+    """
+    pair.run(["SET w v", *from_each(SETS.values(), refused, AFTER)])
+
+
+def test_long_members_that_begin_alike(pair: Pair):
+    """Members that differ only after hundreds of bytes are different members, in every command, small sets and large ones."""
+    prefix = "p" * 470
+    many = [f"{prefix}{n}" for n in range(300)]
+    script: list[object] = [("SADD", "k", *(f"<{n}long>" for n in range(478, 486)), *many, "a", "b")]
+    script += [("SADD", "o", *many[100:200], "b", "c"), "SCARD k", "SMEMBERS k"]
+    script += ["SINTER k o", "SUNION k o", "SDIFF k o", "SDIFF o k", "SINTERCARD 2 k o", "SINTERCARD 2 k o LIMIT 30"]
+    script += ["SINTERSTORE i k o", "SUNIONSTORE u k o", "SDIFFSTORE d k o", "SUNIONSTORE k k d", "SDIFFSTORE o o d"]
+    script += ["SMEMBERS i", "SMEMBERS u", "SMEMBERS d", "COPY u c", "SMEMBERS c", "SRANDMEMBER c 30", "SRANDMEMBER c -30"]
+    script += [("SSCAN", "c", 0, "MATCH", f"{prefix}{end}", "COUNT", 7) for end in ("*", "1*", "29?", "")]
+    script += [("SMISMEMBER", "c", *many[::9]), *[("SMOVE", "c", "m", member) for member in many[::11]], "SMEMBERS m"]
+    script += [*["SPOP c"] * 40, "SPOP c 100", "SCARD c", ("SREM", "u", *many), "SMEMBERS u", "SPOP u 100", "EXISTS u"]
+    pair.run(script)
+
+
+def test_pops_amid_other_writes(pair: Pair):
+    """Members popped one by one, while others come and go, are members, and none comes twice: the deck is kept in order."""
+    chance = random.Random(3)
+    script: list[object] = [*filled(700), *filled(20, "small")]
+    for _ in range(250):
+        n = chance.randrange(900)
+        script.append(chance.choice((("SADD", "k", f"m{n}"), ("SREM", "k", f"m{n}"), ("SMOVE", "k", "small", f"m{n}"))))
+        script.append(chance.choice(("SPOP k", "SPOP k", "SPOP small", "SMOVE small k m3", "SCARD k")))
+    pair.run([*script, "SPOP k 50", *["SPOP k"] * 20, "DEL k", "SADD k m1 m2 m3", *["SPOP k"] * 4, "EXISTS k"])
+
+
+def test_operands_of_unlike_sizes(pair: Pair):
+    """Intersections and differences agree whether the operands are of like size or one is far larger, dense or sparse."""
+    script: list[object] = [*filled(3000, "big"), *filled(2900, "like"), *filled(40, "few"), "SADD few m2999 m1500 zzz"]
+    script += [("SADD", "dense", *(f"m15{n:03}" for n in range(1000)), "m0"), ("SADD", "ends", "a", "m1501", "z")]
+    pairs = [f"{a} {b}" for a in ("big", "like", "few", "dense", "ends") for b in ("big", "like", "few", "dense", "ends")]
+    script += [f"SINTERCARD 2 {words}" for words in pairs] + table(["SDIFF", "SINTER"], pairs)
+    script += table("SINTERCARD", [f"3 {words} few" for words in pairs], ["", "LIMIT 2"])
+    script += ["SUNIONSTORE u big like few dense ends", "SCARD u", "SDIFFSTORE u u big", "SMEMBERS u"]
+    pair.run(script)
+
+
+def test_a_scan_brings_what_stays(ours: Server):
+    """Members that are there from a scan's first step to its last come at least once, whatever comes and goes meanwhile."""
+    client = ours.client()
+    chance = random.Random(6)
+    client.pipeline([("SADD", "k", f"stay{n}") for n in range(600)])
+    seen: set[bytes] = set()
+    cursor, steps = b"0", 0
+    while cursor != b"0" or not steps:
+        reply = client.call("SSCAN", "k", cursor, "COUNT", chance.randrange(1, 40)).items()
+        cursor, steps = reply[0].value, steps + 1
+        seen.update(item.value for item in reply[1].items())
+        client.call("SADD", "k", *(f"go{chance.randrange(1000)}" for _ in range(50)))
+        client.call("SREM", "k", *(f"go{x}" for x in range(1000) if chance.random() < 0.3))
+        client.call("SMEMBERS", "k")
+
+    assert {b"stay%d" % n for n in range(600)} <= seen
+    assert steps < 1000

@@ -465,7 +465,13 @@ def test_long_members_stand_in_exact_order(pair: Pair, size: int):
     scores = (0, 0, 0, 1)
     script: list[object] = [("ZADD", "k", chance.choice(scores), name) for name in names[:size]]
     script += [("ZADD", "t", 0, name) for name in names[:size]]
-    script += ["ZRANGE k 0 -1 WITHSCORES", "ZRANGE t 0 -1 REV", "ZRANGEBYLEX t - +", "ZSCAN t 0 COUNT 7", "ZRANDMEMBER t -20"]
+    script += [
+        "ZRANGE k 0 -1 WITHSCORES",
+        "ZRANGE t 0 -1 REV",
+        "ZRANGEBYLEX t - +",
+        "ZSCAN t 0 COUNT 7",
+        "ZRANDMEMBER t -20",
+    ]
     for _ in range(60):
         one, other = (chance.choice(names)[: chance.choice((464, 465, 466, 480, 481, 9999))] for _ in range(2))
         low, high = chance.choice((b"[", b"(")) + min(one, other), chance.choice((b"[", b"(")) + max(one, other)
@@ -508,9 +514,27 @@ def test_negative_zero(pair: Pair):
     """-0 is 0 in a small sorted set and itself in a large one; INCR tells the sum before it is kept; ties do not see it."""
     script: list[object] = []
     for size in (1, 127, 128, 129, 300):
-        script += ["DEL k", *filled(size), "ZADD k -0 a -0.0 b 0 c", "ZADD k INCR -0 d", "ZADD k INCR -0 a", "ZINCRBY k -0 e"]
-        script += ["ZMSCORE k a b c d e m0 m1", "ZADD k -0 c", "ZADD k 5 c", "ZINCRBY k -5 c", "ZRANGE k -9 9 WITHSCORES"]
-        script += ["ZRANGEBYSCORE k -0 0 WITHSCORES", "ZRANGEBYSCORE k (-0 (0.5 WITHSCORES", "ZRANK k a", "ZRANK k c WITHSCORE"]
+        script += [
+            "DEL k",
+            *filled(size),
+            "ZADD k -0 a -0.0 b 0 c",
+            "ZADD k INCR -0 d",
+            "ZADD k INCR -0 a",
+            "ZINCRBY k -0 e",
+        ]
+        script += [
+            "ZMSCORE k a b c d e m0 m1",
+            "ZADD k -0 c",
+            "ZADD k 5 c",
+            "ZINCRBY k -5 c",
+            "ZRANGE k -9 9 WITHSCORES",
+        ]
+        script += [
+            "ZRANGEBYSCORE k -0 0 WITHSCORES",
+            "ZRANGEBYSCORE k (-0 (0.5 WITHSCORES",
+            "ZRANK k a",
+            "ZRANK k c WITHSCORE",
+        ]
         script += ["ZUNIONSTORE u 1 k WEIGHTS -1", "ZRANGEBYSCORE u 0 0 WITHSCORES", "ZUNION 1 k WEIGHTS -1 WITHSCORES"]
         script += ["COPY k c", "ZRANGEBYSCORE c 0 0 WITHSCORES", "ZSCAN k 0", "ZRANGESTORE r k 0 0 BYSCORE", "DEL c"]
     pair.run([*script, "ZPOPMIN k 9"])
@@ -526,8 +550,17 @@ def test_large_ranges_and_removals(pair: Pair):
         script.append(f"ZCOUNT k {low} {high}")
     script += ["ZRANDMEMBER k 2499", "ZRANDMEMBER k 2500", "ZRANDMEMBER k -3000", "ZRANDMEMBER k 40 WITHSCORES"]
     script += ["ZREMRANGEBYSCORE k 20 (600", "ZCARD k", "ZRANGE k 0 -1", "ZRANK k m2000", "ZREMRANGEBYRANK k 100 -100"]
-    script += ["ZCARD k", "ZRANGE k 0 -1 WITHSCORES", *filled(600), "ZRANK k m599", "ZRANGE k 50 500", "ZREMRANGEBYRANK k 0 -1"]
-    pair.run([*script, "EXISTS k", *filled(300), "ZRANK k m200", "ZPOPMAX k 299", "ZRANGE k 0 -1", "ZPOPMIN k", "EXISTS k"])
+    script += [
+        "ZCARD k",
+        "ZRANGE k 0 -1 WITHSCORES",
+        *filled(600),
+        "ZRANK k m599",
+        "ZRANGE k 50 500",
+        "ZREMRANGEBYRANK k 0 -1",
+    ]
+    pair.run(
+        [*script, "EXISTS k", *filled(300), "ZRANK k m200", "ZPOPMAX k 299", "ZRANGE k 0 -1", "ZPOPMIN k", "EXISTS k"]
+    )
 
 
 def test_encoding_names(pair: Pair):

@@ -214,7 +214,9 @@ def test_many_random_operands(pair: Pair):
 def test_long_members(pair: Pair):
     """Members that rows cannot hold whole meet across sorted and plain sets, and come out in exact order."""
     chance = random.Random(5)
-    names = ["x" * 465 + "".join(chance.choices("abc", k=length)) for length in (0, 1, 14, 15, 16, 17, 100) for _ in "12345"]
+    names = [
+        "x" * 465 + "".join(chance.choices("abc", k=length)) for length in (0, 1, 14, 15, 16, 17, 100) for _ in "12345"
+    ]
     script: list[object] = []
     for n in range(4):
         chosen = chance.sample(sorted(set(names)), 20)
@@ -222,7 +224,11 @@ def test_long_members(pair: Pair):
         script.append(("SADD", f"s{n}", *chance.sample(sorted(set(names)), 20)))
     for keys in ("2 z0 z1", "3 z0 s1 z2", "2 s0 s1", "4 z0 z1 z2 z3", "2 z3 s3", "2 s3 z3", "1 s2", "2 z0 z0"):
         script += [f"{command} {keys} WITHSCORES" for command in ("ZUNION", "ZINTER", "ZDIFF")]
-        script += [f"ZINTERCARD {keys}", f"ZUNIONSTORE t {keys} WEIGHTS{' -1' * int(keys[0])}", "ZRANGE t 0 -1 WITHSCORES"]
+        script += [
+            f"ZINTERCARD {keys}",
+            f"ZUNIONSTORE t {keys} WEIGHTS{' -1' * int(keys[0])}",
+            "ZRANGE t 0 -1 WITHSCORES",
+        ]
     pair.run(script)
 
 
@@ -235,6 +241,11 @@ def test_differences_of_unlike_sizes(pair: Pair):
         for key, size in sizes.items()
     ]
     script += table(["ZDIFF 4", "ZDIFFSTORE t 4"], sizes, sizes, "tiny some")
-    script += ["ZDIFF 5 more tiny tiny tiny missing", "ZDIFF 2 many many", "ZDIFF 3 missing tiny some", "ZDIFF 1 more WITHSCORES"]
+    script += [
+        "ZDIFF 5 more tiny tiny tiny missing",
+        "ZDIFF 2 many many",
+        "ZDIFF 3 missing tiny some",
+        "ZDIFF 1 more WITHSCORES",
+    ]
     script += table(["ZINTERCARD 2", "ZINTERSTORE t 2"], sizes, sizes)
     pair.run([*script, *table("ZINTERCARD 2 many more LIMIT", ["1", "100", "5000"])])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hmac import compare_digest
 from typing import Any, Final
 
-from lmdbredis.arguments import Arguments, integer
+from lmdbredis.arguments import Arguments, integer, small_integer
 from lmdbredis.directive_kinds import to_bytes
 from lmdbredis.errors import (
     AUTH_WITHOUT_PASSWORD,
@@ -55,7 +55,7 @@ def echo(cx: Context, message: bytes) -> bytes:
 @command("SELECT", flags=LOADING | STALE | FAST | ALLOW_BUSY)
 def select(cx: Context, index: bytes) -> Any:
     """SELECT index -- Changes the session's database. O(1). Since 1.0.0."""
-    number = integer(index)
+    number = small_integer(index)
     if not 0 <= number < len(cx.keyspace.databases):
         raise ReplyError(DB_OUT_OF_RANGE)
     will_change(cx)

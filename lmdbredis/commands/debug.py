@@ -86,7 +86,7 @@ def _change_repl_id(cx: Context) -> Any:
 
 def _check(cx: Context) -> Any:
     """CHECK -- Read every row and look whether it is as the format says: OK, or what is broken."""
-    broken = check.check(cx.keyspace.store)
+    broken = check.check_live(cx.keyspace)
     if broken:
         raise ReplyError(BROKEN % shown("; ".join(broken[:10]).encode(), 2000))
     return OK

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from lmdbredis import cursors, pattern
 from lmdbredis import format as fmt
-from lmdbredis.arguments import Arguments, integer
+from lmdbredis.arguments import Arguments, integer, small_integer
 from lmdbredis.datatypes import hashes, lists, outside, sets, strings, zsets
 from lmdbredis.errors import (
     DB_OUT_OF_RANGE,
@@ -180,7 +180,7 @@ def copy(cx: Context, source: bytes, destination: bytes, *words: bytes) -> int:
         if options.accept(b"REPLACE"):
             replaces = True
         elif options.accept(b"DB", 1):
-            target = _database(cx, integer(options.next()))
+            target = _database(cx, small_integer(options.next()))
         else:
             raise ReplyError(SYNTAX)
     if target is cx.db and source == destination:
@@ -196,7 +196,7 @@ def copy(cx: Context, source: bytes, destination: bytes, *words: bytes) -> int:
 @command("MOVE", flags=WRITE | FAST)
 def move(cx: Context, key: bytes, db: bytes) -> int:
     """MOVE key db -- Moves a key to another database if that has no key of its name. O(1). Since 1.0.0."""
-    target = _database(cx, integer(db))
+    target = _database(cx, small_integer(db))
     if target is cx.db:
         raise ReplyError(SAME_OBJECT)
     if cx.db.find(key) is None or target.find(key) is not None:
@@ -215,11 +215,11 @@ def swapdb(cx: Context, index1: bytes, index2: bytes) -> Any:
 
 
 def _swap_index(word: bytes, error: str) -> int:
-    """Return the number a word spells; as in Redis, one that does not fit 32 bits is no number."""
-    number = integer(word, error)
-    if not -(2**31) <= number < 2**31:
-        raise ReplyError(error)
-    return number
+    """Return the number a word spells. Raises ReplyError(`error`)."""
+    try:
+        return small_integer(word)
+    except ReplyError:
+        raise ReplyError(error) from None
 
 
 @command("FLUSHDB", flags=WRITE)
@@ -247,7 +247,7 @@ def _check_flush_mode(mode: tuple[bytes, ...]) -> None:
 # --- expiry -------------------------------------------------------------------------------------------------------------------
 
 
-def _expire(cx: Context, name: str, key: bytes, word: bytes, conditions: tuple[bytes, ...], unit_ms: int, *, is_relative: bool) -> int:
+def _expire(cx: Context, name: str, key: bytes, word: bytes, conditions: tuple[bytes, ...], *, unit_ms: int, is_relative: bool) -> int:
     """Let a key expire if the conditions allow it; tell whether they did and the key is there."""
     wanted = _expire_conditions(conditions)
     amount = integer(word)
@@ -292,25 +292,25 @@ def _expire_conditions(words: tuple[bytes, ...]) -> set[bytes]:
 @command("EXPIRE", flags=WRITE | FAST)
 def expire(cx: Context, key: bytes, seconds: bytes, *condition: bytes) -> int:
     """EXPIRE key seconds [NX | XX | GT | LT] -- Lets a key expire in some seconds. O(1). Since 1.0.0."""
-    return _expire(cx, "expire", key, seconds, condition, 1000, is_relative=True)
+    return _expire(cx, "expire", key, seconds, condition, unit_ms=1000, is_relative=True)
 
 
 @command("PEXPIRE", flags=WRITE | FAST)
 def pexpire(cx: Context, key: bytes, milliseconds: bytes, *condition: bytes) -> int:
     """PEXPIRE key milliseconds [NX | XX | GT | LT] -- Lets a key expire in some milliseconds. O(1). Since 2.6.0."""
-    return _expire(cx, "pexpire", key, milliseconds, condition, 1, is_relative=True)
+    return _expire(cx, "pexpire", key, milliseconds, condition, unit_ms=1, is_relative=True)
 
 
 @command("EXPIREAT", flags=WRITE | FAST)
 def expireat(cx: Context, key: bytes, unix_time_seconds: bytes, *condition: bytes) -> int:
     """EXPIREAT key unix-time-seconds [NX | XX | GT | LT] -- Lets a key expire at a time in seconds since 1970. O(1). Since 1.2.0."""
-    return _expire(cx, "expireat", key, unix_time_seconds, condition, 1000, is_relative=False)
+    return _expire(cx, "expireat", key, unix_time_seconds, condition, unit_ms=1000, is_relative=False)
 
 
 @command("PEXPIREAT", flags=WRITE | FAST)
 def pexpireat(cx: Context, key: bytes, unix_time_milliseconds: bytes, *condition: bytes) -> int:
     """PEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT] -- Lets a key expire at a time in milliseconds since 1970. O(1). Since 2.6.0."""
-    return _expire(cx, "pexpireat", key, unix_time_milliseconds, condition, 1, is_relative=False)
+    return _expire(cx, "pexpireat", key, unix_time_milliseconds, condition, unit_ms=1, is_relative=False)
 
 
 def _expiry(cx: Context, key: bytes) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from lmdbredis.arguments import Arguments, integer, positive
+from lmdbredis.arguments import Arguments, integer, keys_after_count, positive
 from lmdbredis.datatypes import lists
 from lmdbredis.errors import (
     COUNT_NOT_POSITIVE,
@@ -23,9 +23,6 @@ from lmdbredis.format import LIST
 from lmdbredis.registry import DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, command
 from lmdbredis.resp import NULL_ARRAY, OK
 from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, parse_int
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _IS_LEFT: Final = {b"LEFT": True, b"RIGHT": False}
 _IS_BEFORE: Final = {b"BEFORE": True, b"AFTER": False}
@@ -92,7 +89,7 @@ def _pop_many(cx: Context, key: bytes, count: bytes, left: bool) -> Any:
     return NULL_ARRAY if elements is None else elements
 
 
-@command("LMPOP", flags=WRITE | MOVABLEKEYS, keys_of=lambda words: _keys_after_count(words, 1))
+@command("LMPOP", flags=WRITE | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 1))
 def lmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
     """LMPOP numkeys key [key ...] LEFT | RIGHT [COUNT count] -- Takes elements off an end of the first list that exists. O(N+M) for N keys and M elements returned. Since 7.0.0."""
     arguments = Arguments((word, following, *words))
@@ -119,12 +116,6 @@ def _at_least_one(word: bytes, error: str) -> int:
     if not found:
         raise ReplyError(error)
     return found
-
-
-def _keys_after_count(words: Sequence[bytes], at: int) -> list[int]:
-    """Return the positions of the keys in a request whose word `at` says how many follow it."""
-    count = positive(words[at])
-    return list(range(at + 1, min(at + 1 + count, len(words))))
 
 
 @command("LMOVE", flags=WRITE | DENYOOM, keys=(1, 2, 1))

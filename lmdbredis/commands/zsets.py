@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import cursors, pattern
-from lmdbredis.arguments import Arguments, integer, number, positive
+from lmdbredis.arguments import Arguments, keys_after_count, number, positive, random_count
 from lmdbredis.datatypes import zsets
 from lmdbredis.datatypes import zsets_ranges as ranges
 from lmdbredis.errors import (
     COUNT_NOT_POSITIVE,
-    NOT_IN_RANGE,
     NUMKEYS_NOT_POSITIVE,
     OUT_OF_RANGE,
     SCORE_NAN,
@@ -77,7 +76,9 @@ def _zadd_words(words: Sequence[bytes]) -> tuple[set[bytes], list[tuple[bytes, f
     return flags, list(zip(words[at + 1 :: 2], scores, strict=True))
 
 
-def _put_pairs(cx: Context, entry: Entry, flags: AbstractSet[bytes], pairs: Iterable[tuple[bytes, float]]) -> tuple[int, int]:
+def _put_pairs(
+    cx: Context, entry: Entry, flags: AbstractSet[bytes], pairs: Iterable[tuple[bytes, float]]
+) -> tuple[int, int]:
     """Put members and scores as the flags allow; return (how many are new, how many changed)."""
     db = cx.db
     added = updated = 0
@@ -167,9 +168,9 @@ def _pop(cx: Context, key: bytes, options: Sequence[bytes], *, greatest: bool) -
     return popped[0] if popped else ()
 
 
-@command("ZMPOP", flags=WRITE | MOVABLEKEYS, keys_of=lambda words: numbered_keys(words, 1))
+@command("ZMPOP", flags=WRITE | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 1))
 def zmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
-    """ZMPOP numkeys key [key ...] MIN | MAX [COUNT count] -- Removes the members with the lowest or highest scores from the first sorted set of several that is there, and returns its key and them with their scores. O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted set, and M being the number of elements popped. Since 7.0.0."""
+    """ZMPOP numkeys key [key ...] <MIN | MAX> [COUNT count] -- Removes the members with the lowest or highest scores from the first sorted set of several that is there, and returns its key and them with their scores. O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted set, and M being the number of elements popped. Since 7.0.0."""
     arguments = Arguments((word, following, *words))
     count = _at_least_one(numkeys, NUMKEYS_NOT_POSITIVE)
     if count >= len(arguments):
@@ -196,12 +197,6 @@ def _at_least_one(word: bytes, error: str) -> int:
     if not found:
         raise ReplyError(error)
     return found
-
-
-def numbered_keys(words: Sequence[bytes], at: int) -> list[int]:
-    """Return the positions of the keys in a request whose word `at` says how many follow it."""
-    count = positive(words[at])
-    return list(range(at + 1, min(at + 1 + count, len(words))))
 
 
 # --- one member ---------------------------------------------------------------------------------------------------------------
@@ -264,9 +259,7 @@ def zrandmember(cx: Context, key: bytes, *options: bytes) -> Any:
     if not options:
         entry = cx.db.open(key, ZSET)
         return None if entry is None else ranges.members(ranges.draw(cx.db, entry, 1, cx.random))[0]
-    count = integer(options[0])
-    if count < -INTEGER_MAX:
-        raise ReplyError(NOT_IN_RANGE % (-INTEGER_MAX, INTEGER_MAX))
+    count = random_count(options[0])
     if len(options) > 1:
         if len(options) > 2 or options[1].upper() != b"WITHSCORES":
             raise ReplyError(SYNTAX)

@@ -55,7 +55,13 @@ class _Range:
 
 
 def _read(
-    low: bytes, high: bytes, words: Sequence[bytes], by: bytes = b"", *, reverse: bool | None = None, stores: bool = False
+    low: bytes,
+    high: bytes,
+    words: Sequence[bytes],
+    by: bytes = b"",
+    *,
+    reverse: bool | None = None,
+    stores: bool = False,
 ) -> _Range:
     """Return the range that the words mean; what a command's name says already (`by`, `reverse`), they may not say."""
     asked = _Range(by or _INDEX, bool(reverse))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lmdbredis.keyspace import Database, Entry
-    from lmdbredis.store import Row
+    from lmdbredis.table import Row
 
 
 # --- one field ---------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ Every function takes a `Database` and a key; a key of another type raises WRONGT
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis.errors import LIST_EXHAUSTED, ReplyError
@@ -36,7 +35,7 @@ from lmdbredis.ranks import BLOCK_ROWS, Directory
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from lmdbredis.store import Row, Table
+    from lmdbredis.table import Row, Table
 
 STRIDE: Final = 1 << 20
 START: Final = 1 << 63
@@ -339,27 +338,6 @@ def copy(db: Database, entry: Entry, target: Database, new_key: bytes, expire_at
     target.changed(new)
     if expire_at_ms:
         target.set_expiry(new_key, new, expire_at_ms)
-
-
-def check(db: Database, entry: Entry) -> Iterator[str]:
-    """Yield what is wrong with a list's rows: a sentence for each law that does not hold. O(n)."""
-    table = db.keyspace.store.tables[LISTS]
-    suffixes = [row_key[_OWNER_BYTES:] for row_key, _ in table.prefix(entry.owner)]
-    if len(suffixes) != entry.count:
-        yield f"count is {entry.count}, rows are {len(suffixes)}"
-    if [pack_u64(entry.first), pack_u64(entry.last)] != [suffixes[0], suffixes[-1]] if suffixes else entry.count:
-        yield f"first and last are {entry.first} and {entry.last}, which the rows are not"
-    if not entry.flags and suffixes != [pack_u64(at) for at in range(entry.first, entry.last + 1, STRIDE)]:
-        yield "positions are not even"
-    if entry.flags == UNEVEN and entry.count > BLOCK_ROWS:
-        yield f"uneven with {entry.count} rows, and not counted"
-    blocks = list(db.keyspace.ranks.blocks(table, entry.owner))
-    if bool(blocks) is not bool(entry.flags & COUNTED):
-        yield f"flags are {entry.flags}, blocks are {len(blocks)}"
-    starts = [bisect_left(suffixes, first) for first, _ in blocks]
-    for (first, rows), start, stop in zip(blocks, starts, [*starts[1:], len(suffixes)], strict=False):
-        if rows != stop - start:
-            yield f"block {first.hex()} counts {rows} rows, there are {stop - start}"
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------------

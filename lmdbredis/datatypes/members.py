@@ -15,20 +15,20 @@ What a row's value is, only the type's own room knows.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis import format as fmt
 from lmdbredis.ranks import BLOCK_ROWS
-from lmdbredis.store import after_prefix
+from lmdbredis.table import after_prefix
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator, Sequence
 
     from lmdbredis.keyspace import Database, Entry
-    from lmdbredis.store import Row, Table
+    from lmdbredis.table import Row, Table
 
 OWNER_BYTES: Final = 8
 LONG_ROW_BYTES: Final = OWNER_BYTES + fmt.LONG_NAME_BYTES  # a row key of this length has its whole name in its value
@@ -108,8 +108,11 @@ def among(table: Table, entry: Entry, suffixes: list[bytes], ratio: float) -> se
     start, stop, step = owner + suffixes[0], owner + suffixes[-1], int(len(suffixes) * ratio) + _PROBES_MAX
     for _ in range(_WALK_STEPS):
         row_keys = table.take_keys(start, step)
+        is_end = len(row_keys) < step or row_keys[-1] >= stop
+        if is_end:
+            del row_keys[bisect_right(row_keys, stop) :]  # rows of the next collection may have the same names
         found |= wanted.intersection([row_key[OWNER_BYTES:] for row_key in row_keys])
-        if len(row_keys) < step or row_keys[-1] >= stop:
+        if is_end:
             return found
         start = row_keys[-1]
     rest = suffixes[bisect_left(suffixes, start[OWNER_BYTES:]) :]

@@ -18,7 +18,7 @@ from lmdbredis.config import Config
 from lmdbredis.datatypes import strings
 from lmdbredis.format import LONG_NAME_BYTES, STRING, TYPE_MASK
 from lmdbredis.keyspace import Database, Entry, Found
-from lmdbredis.store import Row
+from lmdbredis.table import Row
 from lmdbredis.words import parse_int
 
 EMBSTR_BYTES_MAX: Final = 44

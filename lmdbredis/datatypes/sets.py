@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from lmdbredis.keyspace import Database, Entry
-    from lmdbredis.store import Table
+    from lmdbredis.table import Table
 
 _DECK_MAX: Final = 4096  # members drawn ahead, where several of them lie in one block of the directory
 _SPARSE_DECK_MAX: Final = 256  # in larger sets, where each costs a lookup

@@ -7,9 +7,9 @@ Laws:
 
 1. Both rows of a member are written together, and a counted set tells its directory of every row of `zset.score` that comes
    or goes, right after that row. A series of `put` and `delete` ends with `finish`.
-2. A score is what was given; NaN has no place here. -0.0 is kept in sets of more than `_COMPACT_MEMBERS_MAX` members and is
-   0.0 in smaller ones, as clients know it from Redis, whose compact encoding loses the sign. `format.SIGNED_ZERO` tells
-   readers of `zset.score`, whose keys do not know the sign, that they must look.
+2. A score is what was given; NaN has no place here. -0.0 becomes 0.0 in a set that Redis would pack, which loses the sign
+   there: one of up to `_PACKED_MEMBERS_MAX` members of up to `_PACKED_BYTES_MAX` bytes. Elsewhere it is kept, and
+   `format.SIGNED_ZERO` tells readers of `zset.score`, whose keys do not know the sign, that they must look.
 3. A set that loses all its members at once loses its head only: the rows are left to the reclaimer.
 
 Functions that take a key open it and raise WRONGTYPE for another type; the others are given the entry.
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from lmdbredis.keyspace import Database, Entry
 
-_COMPACT_MEMBERS_MAX: Final = 128  # law 2
+_PACKED_MEMBERS_MAX: Final = 128  # law 2
+_PACKED_BYTES_MAX: Final = 64
 _DELETE_ROWS: Final = 1024  # of a range, in memory at a time
 
 Pair = tuple[bytes, float]
@@ -68,24 +69,24 @@ def add(db: Database, key: bytes, member: bytes, score: float) -> bool:
 def put(db: Database, entry: Entry, member: bytes, score: float, old: float | None) -> None:
     """Let the member have this score; `old` is another score, which it has now, or None: it is new. O(log n)."""
     scores = db.keyspace.store.tables[SCORES]
-    counted = entry.flags & COUNTED
+    directory = db.keyspace.ranks.open(scores, entry.owner) if entry.flags & COUNTED else None
     if old is None:
         entry.count += 1
     else:
         gone = sortable(old) + (member if len(member) <= NAME_BYTES_MAX else fmt.stored_name(member))
         scores.delete(entry.owner + gone)
-        if counted:
-            db.keyspace.ranks.open(scores, entry.owner).discard(gone)
+        if directory is not None:
+            directory.discard(gone)
     suffix = _put_rows(db, entry, member, score)
-    if counted:
-        db.keyspace.ranks.open(scores, entry.owner).add(suffix)
+    if directory is not None:
+        directory.add(suffix)
 
 
 def _put_rows(db: Database, entry: Entry, member: bytes, score: float) -> bytes:
     """Put the two rows of a member; return what follows the owner in the key of the one in `zset.score`."""
     tables = db.keyspace.store.tables
     if not score:
-        score = _zero(db, entry, score)
+        score = _zero(db, entry, member, score)
     owner = entry.owner
     if len(member) <= NAME_BYTES_MAX:
         suffix = sortable(score) + member
@@ -99,12 +100,15 @@ def _put_rows(db: Database, entry: Entry, member: bytes, score: float) -> bytes:
     return suffix
 
 
-def _zero(db: Database, entry: Entry, score: float) -> float:
-    """Return the zero to be kept for a zero (law 2)."""
-    if entry.count <= _COMPACT_MEMBERS_MAX or copysign(1.0, score) > 0:
-        return 0.0
-    entry.flags |= fmt.SIGNED_ZERO
-    db.changed(entry)
+def _zero(db: Database, entry: Entry, member: bytes, score: float) -> float:
+    """Return the zero to be kept for the zero `score` (law 2)."""
+    if copysign(1.0, score) > 0:
+        return score
+    if not entry.flags & fmt.SIGNED_ZERO:
+        if entry.count <= _PACKED_MEMBERS_MAX and len(member) <= _PACKED_BYTES_MAX:
+            return 0.0
+        entry.flags |= fmt.SIGNED_ZERO
+        db.changed(entry)
     return score
 
 
@@ -190,6 +194,10 @@ def store(db: Database, key: bytes, pairs: Collection[Pair]) -> int:
     if pairs:
         entry = db.create(key, ZSET)
         entry.count = len(pairs)
+        if any(len(member) > _PACKED_BYTES_MAX for member, _ in pairs) and any(
+            not score and copysign(1.0, score) < 0 for _, score in pairs
+        ):
+            entry.flags |= fmt.SIGNED_ZERO
         for member, score in pairs:
             _put_rows(db, entry, member, score)
         finish(db, entry)

@@ -18,7 +18,7 @@ from lmdbredis.format import LONG_NAME_BYTES, NAME_BYTES_MAX, SETS, ZSET, ZSETS,
 
 if TYPE_CHECKING:
     from lmdbredis.keyspace import Database, Entry
-    from lmdbredis.store import Row, Table
+    from lmdbredis.table import Row, Table
 
 Aggregate = Callable[[float, float], float]
 

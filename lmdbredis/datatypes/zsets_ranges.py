@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from lmdbredis import format as fmt
 from lmdbredis.datatypes import members as shared
 from lmdbredis.format import COUNTED, LONG_NAME_BYTES, NAME_BYTES_MAX, PREFIX_BYTES, SCORES
-from lmdbredis.store import after_prefix
+from lmdbredis.table import after_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -247,21 +247,26 @@ def _take_near(db: Database, entry: Entry, low: bytes, high: bytes, window: Wind
     offset, limit, reverse = window
     if low >= high or offset < 0:
         return []
-    want = offset + limit if limit >= 0 else _NEAR_ROWS
-    if want >= entry.count:
-        want, limit = entry.count, entry.count
-    if want > _NEAR_ROWS:
-        return None
+    for want in (offset + limit,) if limit >= 0 else (_EDGE_ROWS, _NEAR_ROWS):
+        rows = min(want, entry.count)
+        if rows > _NEAR_ROWS:
+            return None
+        keys = _walk(db, entry, low, high, rows, reverse=reverse)
+        if limit >= 0 or len(keys) < rows or rows == entry.count:
+            return None if _may_be_inexact(keys) else keys[offset:]
+    return None
+
+
+def _walk(db: Database, entry: Entry, low: bytes, high: bytes, rows_max: int, *, reverse: bool) -> list[bytes]:
+    """Return up to `rows_max` keys between two cuts, in the order of rows, from the last one if `reverse`."""
     scores = db.keyspace.store.tables[SCORES]
+    start, stop = entry.owner + low, entry.owner + high
     if reverse:
-        start = entry.owner + low
-        keys = [key for key, _ in scores.take_back(entry.owner + high, want) if key >= start]
-    else:
-        keys = scores.take_keys(entry.owner + low, want)
-        del keys[bisect_left(keys, entry.owner + high) :]
-    if (limit < 0 and len(keys) == want) or _may_be_inexact(keys):
-        return None
-    return keys[offset:] if offset else keys
+        return [key for key, _ in scores.take_back(stop, rows_max) if key >= start]
+    keys = scores.take_keys(start, rows_max)
+    if keys and keys[-1] >= stop:
+        del keys[bisect_left(keys, stop) :]
+    return keys
 
 
 # --- members and scores -----------------------------------------------------------------------------------------------------
