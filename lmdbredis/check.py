@@ -73,7 +73,10 @@ def check_live(keyspace: Keyspace) -> list[str]:
 
 def _stale(keyspace: Keyspace) -> Iterator[str]:
     """Yield what is kept in memory and is not what the rows say."""
+    live = {database.prefix for database in keyspace.databases}
     for row_key, held in keyspace.cache.items():
+        if row_key[:4] not in live:
+            continue  # of a keyspace that was flushed: nobody will ask for it again
         row = keyspace.keys.get(row_key)
         if not isinstance(held, bytes):
             held = fmt.pack_head(

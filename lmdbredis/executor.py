@@ -71,9 +71,6 @@ class Server(Protocol):
     def change_replid(self) -> None:
         """Give the store's history another name."""
 
-    def read_on(self, session: Session) -> None:
-        """Parse what a session sent before it was known who speaks."""
-
     def set_active_expire(self, *, on: bool) -> None:
         """Let keys expire that nobody asks for, or not."""
 

@@ -62,9 +62,10 @@ class Upkeep:
                 self._probe(clock_ms)
             if self._executor.refusal is None:
                 self._checkpoint(clock_ms)
-                if not self._store.is_committing:
+                if not self._store.is_committing and not self._store.has_backlog:
                     busy = self._expire(now_us) | self._reclaim()
                 self._store.drain()
+                busy = busy or self._store.has_backlog
             self._note_save(now_us // 1000)
         except DiskFull as error:
             self._store.repair()
@@ -74,7 +75,7 @@ class Upkeep:
     def _checkpoint(self, clock_ms: int) -> None:
         """Begin what is due: a commit, then its sync."""
         store, config = self._store, self._executor.config
-        if not store.is_committing and store.dirty_rows and (clock_ms >= self._checkpoint_due_ms or store.dirty_rows >= config.checkpoint_dirty):
+        if not store.is_committing and not store.has_backlog and store.dirty_rows and (clock_ms >= self._checkpoint_due_ms or store.dirty_rows >= config.checkpoint_dirty):
             self._checkpoint_due_ms = clock_ms + config.checkpoint_interval_ms
             store.begin_commit()
         store.begin_sync()

@@ -517,6 +517,7 @@ class Keyspace:
     def discard_keyspace(self, database: Database) -> None:
         """Leave all rows of a database's keyspace to the reclaimer."""
         self.write_back()  # the reclaimer finds collections through their rows
+        self.cache.clear()
         self.garbage.put(database.prefix, bytes((fmt.GARBAGE_KEYSPACE,)))
         self.store.meta.delete(fmt.META_KEYSPACE + database.prefix)
         self.ranks.forget(self.keys, database.prefix)

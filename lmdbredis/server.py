@@ -117,6 +117,8 @@ class Connection(asyncio.Protocol):
                 session.requests = requests
             if not session.is_ready:
                 self._server.ready(session)
+            if not parser.authenticated:  # the parser may hold back what a stranger must not send; after the tick this may be none
+                self._server.loop.call_soon(self.data_received, b"")
         elif parser.buffered_bytes > self._server.config.client_query_buffer_limit_bytes:
             log.warning("Closing client that reached max query buffer length: id=%d addr=%s", session.id, session.address)
             self.transport.abort()
@@ -283,7 +285,7 @@ class RedisServer:
         """Do what can wait until the replies have left: give the writer its next piece of work."""
         store = self.store
         try:
-            if store.dirty_rows >= self.config.checkpoint_dirty and not store.is_committing and self.executor.refusal is None:
+            if store.dirty_rows >= self.config.checkpoint_dirty and not store.is_committing and not store.has_backlog and self.executor.refusal is None:
                 store.begin_commit()
             else:
                 store.drain()
@@ -421,12 +423,6 @@ class RedisServer:
         self._second_at = self.loop.call_later(_EVERYSEC_S, self._every_second)
 
     # --- what commands ask for ------------------------------------------------------------------------------------------------
-
-    def read_on(self, session: Session) -> None:
-        """Parse what a session's parser held back until it was known who speaks."""
-        session.requests = session.requests + session.parser.feed(b"")
-        if session.parser.error is not None:
-            session.ends = True
 
     def save(self, session: Session) -> None:
         """Make a checkpoint, here and now: SAVE. The session's last reply says that it was made; if not, it is replaced."""

@@ -52,7 +52,7 @@ _READERS_MAX: Final = 126
 _KEY_BYTES_MAX: Final = 511
 _DRAIN_ROWS: Final = 256  # rows that one `drain` takes from the overlay into LMDB
 _LAZY_ROWS_MAX: Final = 16_384  # but for so many, and for a commit
-_REPLAY_ROWS: Final = 50_000  # rows gathered from the log before they are put in key order
+_REPLAY_ROWS: Final = 200_000  # rows of the log that are held in memory while it is replayed at start
 
 EngineFull = (lmdb.MapFullError, lmdb.DiskError)  # no room in the map or on the disk
 _FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})  # law 5
@@ -95,7 +95,7 @@ class Store:
         self._committing_lsn = 0
         self._syncing: Future[fmt.Control] | None = None
         self._synced_commits = 0  # of `commits`, how many the sync that began last covers
-        self._has_backlog = False  # the overlay may hold rows that the open transaction could take
+        self.has_backlog = False  # the overlay may hold rows that the open transaction could take: `drain`
         self._snapshot: Any = None  # read transaction on the last commit while the next is being made
         self._pin: Any = None  # read transaction on the synced snapshot
         self._next_pin: Any = None
@@ -244,9 +244,9 @@ class Store:
         """Put some rows of the overlay into the open transaction, if they wait for that. Raises DiskFull: then `repair`."""
         if self._committing is not None:
             self.poll()
-        if not self._has_backlog or self._committing is not None:
+        if not self.has_backlog or self._committing is not None:
             return
-        self._has_backlog = False
+        self.has_backlog = False
         for table in self.tables:
             overlay = table.overlay
             if overlay and (not table.is_lazy or len(overlay) > _LAZY_ROWS_MAX):
@@ -254,7 +254,7 @@ class Store:
                 self._put_rows(table, part)
                 for key in part:
                     del overlay[key]
-                self._has_backlog = True
+                self.has_backlog = True
 
     def settle(self) -> None:
         """Make LMDB show every row, waiting for a commit that is on its way. For reads in order."""
@@ -304,8 +304,12 @@ class Store:
 
     def begin_commit(self) -> None:
         """Begin to commit the open transaction in the writer thread. Between batches only. Raises DiskFull: then `repair`."""
+        self._begin_commit(self.wal.end_lsn)
+
+    def _begin_commit(self, lsn: int) -> None:
+        """Begin to commit a state that holds the log up to `lsn`."""
         self.settle()
-        self._committing_lsn = self.wal.end_lsn
+        self._committing_lsn = lsn
         self._put_rows(self.meta, {fmt.META_LSN: fmt.pack_u64(self._committing_lsn)})
         try:
             self._snapshot = self._env.begin()
@@ -351,7 +355,7 @@ class Store:
             snapshot.abort()
         self.commits += 1
         self.committed_lsn = self._committing_lsn
-        self._has_backlog = True
+        self.has_backlog = True
         for table in self.tables:
             table.overlay = table.fresh | table.batch  # the wait may have come in the middle of a batch
         self._look_at(self._txn)
@@ -441,24 +445,6 @@ class Store:
         if self._committing is not None:
             with suppress(DiskFull):  # the commit before is all that is needed
                 self._wait_for_commit()
-        self._restart()
-        try:
-            self._replay(self.wal.end_lsn)
-        except DiskFull:  # not even what was acknowledged fits: it is kept in the overlay, where reads of single rows find it
-            self._restart()
-            for record in self._records(self.wal.end_lsn):
-                for number, part in fmt.unpack_write_set(record.payload).items():
-                    self.tables[number].fresh.update(part)
-            for table in self.tables:
-                table.overlay = dict(table.fresh)
-                self.dirty_rows += len(table.fresh)
-        except StorageError as error:
-            raise SyncFailed(str(error)) from error
-        for forget in self.forgets:
-            forget()
-
-    def _restart(self) -> None:
-        """Abort the open transaction, if there is one, and begin a new one on the last commit."""
         for table in self.tables:
             table.overlay, table.batch, table.fresh = {}, {}, {}
         if self._txn is not None:
@@ -466,36 +452,35 @@ class Store:
         self._txn = None
         self._txn = self._begin()
         self._look_at(self._txn)
-
-    def _records(self, until_lsn: int | None) -> Iterator[wal.Record]:
-        return wal.read(self.directory / "wal", self.committed_lsn, until_lsn)
+        try:
+            self._replay(self.wal.end_lsn)
+        except StorageError as error:
+            raise SyncFailed(str(error)) from error
+        for forget in self.forgets:
+            forget()
 
     def _replay(self, until_lsn: int | None = None) -> int:
-        """Apply the log from `committed_lsn` to the open transaction; return the lsn of its end. Raises DiskFull, StorageError."""
-        end_lsn = self.committed_lsn
-        self.replayed_rows = 0
-        pending: fmt.WriteSet = {}
-        rows = 0
-        for record in self._records(until_lsn):
-            for number, part in fmt.unpack_write_set(record.payload).items():
-                pending.setdefault(number, {}).update(part)
-                rows += len(part)
-            end_lsn = record.end_lsn
-            if rows > _REPLAY_ROWS:
-                self._apply(pending)
-                pending, rows = {}, 0
-        self._apply(pending)
-        self.dirty_rows = self.replayed_rows
-        return end_lsn
+        """Take the log from `committed_lsn` into the overlay; return the lsn of its end. Raises StorageError.
 
-    def _apply(self, write_set: fmt.WriteSet) -> None:
-        """Put rows of the log into the open transaction, in key order: each page is visited once."""
-        self.disk.reached("replay")
-        for number, part in write_set.items():
-            table = self.tables[number]
-            self._put_rows(table, dict(sorted(part.items())))
-            table.fresh.update(part)
-            self.replayed_rows += len(part)
+        LMDB gets the rows later, bit by bit: so a start is quick, and a full disk cannot stop a repair. At start (`until_lsn` is
+        None) a long log is committed piece by piece, so that memory stays bounded; that may raise DiskFull.
+        """
+        end_lsn = self.committed_lsn
+        self.replayed_rows = self.dirty_rows = 0
+        self.has_backlog = True
+        for record in wal.read(self.directory / "wal", self.committed_lsn, until_lsn):
+            self.disk.reached("replay")
+            for number, part in fmt.unpack_write_set(record.payload).items():
+                table = self.tables[number]
+                table.overlay.update(part)
+                table.fresh.update(part)
+                self.dirty_rows += len(part)
+                self.replayed_rows += len(part)
+            end_lsn = record.end_lsn
+            if until_lsn is None and self.dirty_rows > _REPLAY_ROWS:
+                self._begin_commit(end_lsn)
+                self._wait_for_commit()
+        return end_lsn
 
     # --- inspection ------------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ Not known here: who asked, and what the number is for.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
@@ -103,6 +104,8 @@ def _place_point(text: str) -> bytes:
 _MANTISSA_BITS: Final = 64  # of an x87 long double, in which Redis adds
 _FRACTION_DIGITS: Final = 17
 _LARGEST: Final = Fraction((1 << 64) - 1) * (1 << (16383 - 63))
+_SMALLEST: Final = Fraction(1, 1 << 16446)  # half the least one: what is no more becomes zero
+_EXPONENT_MAX: Final = 5300  # beyond it no 256 bytes of digits bring a number back into a long double's range
 
 
 def add_floats(old: bytes, increment: bytes, not_float: str, not_finite: str) -> bytes:
@@ -118,7 +121,7 @@ def add_floats(old: bytes, increment: bytes, not_float: str, not_finite: str) ->
     if abs(total) > _LARGEST:
         raise ReplyError(not_finite)
     scaled = round(total * 10**_FRACTION_DIGITS)
-    sign, digits = "-" if scaled < 0 else "", str(abs(scaled)).rjust(_FRACTION_DIGITS + 1, "0")
+    sign, digits = "-" if scaled < 0 else "", str(Decimal(abs(scaled))).rjust(_FRACTION_DIGITS + 1, "0")
     whole, fraction = digits[:-_FRACTION_DIGITS], digits[-_FRACTION_DIGITS:].rstrip("0")
     text = f"{whole}.{fraction}" if fraction else whole
     return (sign + text if text != "0" else text).encode()
@@ -135,10 +138,15 @@ def _long_double(word: bytes, not_float: str) -> Fraction | float:
             return Fraction(float.fromhex(word.decode()))
         except OverflowError:  # beyond a double: Redis would still take it, nobody has been seen to send it
             raise ReplyError(not_float) from None
+    if not _NONZERO(word):
+        return Fraction(0)
     exponent = word.lower().partition(b"e")[2]
-    if exponent and abs(int(exponent)) > 5000:
+    if exponent and abs(int(exponent)) > _EXPONENT_MAX:
         raise ReplyError(not_float)
-    return _round_mantissa(Fraction(word.decode()))
+    number = _round_mantissa(Fraction(word.decode()))
+    if not _SMALLEST < abs(number) <= _LARGEST:  # strtold's ERANGE
+        raise ReplyError(not_float)
+    return number
 
 
 def _round_mantissa(number: Fraction) -> Fraction:

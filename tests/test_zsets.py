@@ -369,6 +369,7 @@ def test_scanning(pair: Pair):
             *filled(30),
             *filled(600, "big"),
             "ZADD f 1.5 a inf b -0 c 1e30 d",
+            "ZADD big 0.1 a 1e30 b -inf c 1e-7 d 123456789012345678 e",
             *table("ZSCAN", ["k", "big", "f", "missing"], "0", options),
         ]
     )

@@ -106,7 +106,6 @@ def _authenticate(cx: Context, user: bytes, password: bytes) -> None:
         will_change(cx)
         session.gate &= ~Gate.NEEDS_AUTH
         session.parser.authenticated = True
-        cx.executor.after_batch.append(lambda: cx.server.read_on(session))
     session.user = user
 
 

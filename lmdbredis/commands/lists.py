@@ -91,7 +91,7 @@ def _pop_many(cx: Context, key: bytes, count: bytes, left: bool) -> Any:
 
 @command("LMPOP", flags=WRITE | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 1))
 def lmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
-    """LMPOP numkeys key [key ...] LEFT | RIGHT [COUNT count] -- Takes elements off an end of the first list that exists. O(N+M) for N keys and M elements returned. Since 7.0.0."""
+    """LMPOP numkeys key [key ...] <LEFT | RIGHT> [COUNT count] -- Takes elements off an end of the first list that exists. O(N+M) for N keys and M elements returned. Since 7.0.0."""
     arguments = Arguments((word, following, *words))
     count = _at_least_one(numkeys, NUMKEYS_NOT_POSITIVE)
     if count >= len(arguments):
@@ -120,7 +120,7 @@ def _at_least_one(word: bytes, error: str) -> int:
 
 @command("LMOVE", flags=WRITE | DENYOOM, keys=(1, 2, 1))
 def lmove(cx: Context, source: bytes, destination: bytes, wherefrom: bytes, whereto: bytes) -> bytes | None:
-    """LMOVE source destination LEFT | RIGHT LEFT | RIGHT -- Takes an element off an end of one list and puts it at an end of another. O(1). Since 6.2.0."""
+    """LMOVE source destination <LEFT | RIGHT> <LEFT | RIGHT> -- Takes an element off an end of one list and puts it at an end of another. O(1). Since 6.2.0."""
     from_left, to_left = _choice(_IS_LEFT, wherefrom), _choice(_IS_LEFT, whereto)
     return lists.move(cx.db, source, destination, from_left=from_left, to_left=to_left)
 
@@ -195,7 +195,7 @@ def lset(cx: Context, key: bytes, index: bytes, element: bytes) -> Any:
 
 @command("LINSERT", flags=WRITE | DENYOOM)
 def linsert(cx: Context, key: bytes, where: bytes, pivot: bytes, element: bytes) -> int:
-    """LINSERT key BEFORE | AFTER pivot element -- Puts an element beside the first one that equals the pivot. O(N) for N elements before the pivot. Since 2.2.0."""
+    """LINSERT key <BEFORE | AFTER> pivot element -- Puts an element beside the first one that equals the pivot. O(N) for N elements before the pivot. Since 2.2.0."""
     return lists.insert(cx.db, key, pivot, element, before=_choice(_IS_BEFORE, where))
 
 

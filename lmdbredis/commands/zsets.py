@@ -8,6 +8,7 @@ from lmdbredis import cursors, pattern
 from lmdbredis.arguments import Arguments, keys_after_count, number, positive, random_count
 from lmdbredis.datatypes import zsets
 from lmdbredis.datatypes import zsets_ranges as ranges
+from lmdbredis.datatypes.members import SMALL_MAX
 from lmdbredis.errors import (
     COUNT_NOT_POSITIVE,
     NUMKEYS_NOT_POSITIVE,
@@ -39,7 +40,7 @@ _PAIRS_MAX: Final = INTEGER_MAX // 2
 
 @command("ZADD", flags=WRITE | DENYOOM | FAST)
 def zadd(cx: Context, key: bytes, score: bytes, member: bytes, *rest: bytes) -> Any:
-    """ZADD key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...] -- Adds members to a sorted set, which is created if need be, or changes their scores; returns how many are new. O(log(N)) for each item added, where N is the number of elements in the sorted set. Since 1.2.0."""
+    """ZADD key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...] -- Adds members to a sorted set, which is created if need be, or changes their scores; returns how many are new. O(log N) for each member. Since 1.2.0."""
     if not rest and (value := parse_float(score)) is not None:
         return 1 if zsets.add(cx.db, key, member, value) else 0
     flags, pairs = _zadd_words((score, member, *rest))
@@ -124,13 +125,13 @@ def _increment(cx: Context, key: bytes, member: bytes, by: float, flags: Abstrac
 
 @command("ZINCRBY", flags=WRITE | DENYOOM | FAST)
 def zincrby(cx: Context, key: bytes, increment: bytes, member: bytes) -> float | None:
-    """ZINCRBY key increment member -- Adds to the score of a member, 0 if it is not there; returns the sum. O(log(N)) where N is the number of elements in the sorted set. Since 1.2.0."""
+    """ZINCRBY key increment member -- Adds to the score of a member, 0 if it is not there; returns the sum. O(log N). Since 1.2.0."""
     return _increment(cx, key, member, number(increment), frozenset())
 
 
 @command("ZREM", flags=WRITE | FAST)
 def zrem(cx: Context, key: bytes, member: bytes, *others: bytes) -> int:
-    """ZREM key member [member ...] -- Removes members from a sorted set and returns how many were there. Deletes the sorted set if all were removed. O(M*log(N)) with N being the number of elements in the sorted set and M the number of elements to be removed. Since 1.2.0."""
+    """ZREM key member [member ...] -- Removes members from a sorted set and returns how many were there. Deletes the sorted set if all were removed. O(M log N) for M members. Since 1.2.0."""
     db = cx.db
     entry = db.edit(key, ZSET)
     if entry is None:
@@ -146,13 +147,13 @@ def zrem(cx: Context, key: bytes, member: bytes, *others: bytes) -> int:
 
 @command("ZPOPMIN", flags=WRITE | FAST)
 def zpopmin(cx: Context, key: bytes, *options: bytes) -> Any:
-    """ZPOPMIN key [count] -- Removes the members with the lowest scores and returns them with their scores. Deletes the sorted set if the last member was popped. O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements popped. Since 5.0.0."""
+    """ZPOPMIN key [count] -- Removes the members with the lowest scores and returns them with their scores. Deletes the sorted set if the last member was popped. O(M log N) for M members popped. Since 5.0.0."""
     return _pop(cx, key, options, greatest=False)
 
 
 @command("ZPOPMAX", flags=WRITE | FAST)
 def zpopmax(cx: Context, key: bytes, *options: bytes) -> Any:
-    """ZPOPMAX key [count] -- Removes the members with the highest scores and returns them with their scores. Deletes the sorted set if the last member was popped. O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements popped. Since 5.0.0."""
+    """ZPOPMAX key [count] -- Removes the members with the highest scores and returns them with their scores. Deletes the sorted set if the last member was popped. O(M log N) for M members popped. Since 5.0.0."""
     return _pop(cx, key, options, greatest=True)
 
 
@@ -170,7 +171,7 @@ def _pop(cx: Context, key: bytes, options: Sequence[bytes], *, greatest: bool) -
 
 @command("ZMPOP", flags=WRITE | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 1))
 def zmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
-    """ZMPOP numkeys key [key ...] <MIN | MAX> [COUNT count] -- Removes the members with the lowest or highest scores from the first sorted set of several that is there, and returns its key and them with their scores. O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted set, and M being the number of elements popped. Since 7.0.0."""
+    """ZMPOP numkeys key [key ...] <MIN | MAX> [COUNT count] -- Removes the members with the lowest or highest scores from the first sorted set of several that is there, and returns its key and them with their scores. O(K + M log N) for K keys and M members popped. Since 7.0.0."""
     arguments = Arguments((word, following, *words))
     count = _at_least_one(numkeys, NUMKEYS_NOT_POSITIVE)
     if count >= len(arguments):
@@ -211,14 +212,14 @@ def zcard(cx: Context, key: bytes) -> int:
 
 @command("ZSCORE", flags=READ | FAST)
 def zscore(cx: Context, key: bytes, member: bytes) -> float | None:
-    """ZSCORE key member -- Returns the score of a member. O(1). Since 1.2.0."""
+    """ZSCORE key member -- Returns the score of a member. O(log N). Since 1.2.0."""
     entry = cx.db.open(key, ZSET)
     return None if entry is None else zsets.get(cx.db, entry, member)
 
 
 @command("ZMSCORE", flags=READ | FAST)
 def zmscore(cx: Context, key: bytes, member: bytes, *others: bytes) -> list[float | None]:
-    """ZMSCORE key member [member ...] -- Returns the scores of members, nil for each that is not there. O(N) where N is the number of members being requested. Since 6.2.0."""
+    """ZMSCORE key member [member ...] -- Returns the scores of members, nil for each that is not there. O(M log N) for M members. Since 6.2.0."""
     entry = cx.db.open(key, ZSET)
     if entry is None:
         return [None] * (len(others) + 1)
@@ -227,13 +228,13 @@ def zmscore(cx: Context, key: bytes, member: bytes, *others: bytes) -> list[floa
 
 @command("ZRANK", flags=READ | FAST)
 def zrank(cx: Context, key: bytes, member: bytes, *options: bytes) -> Any:
-    """ZRANK key member [WITHSCORE] -- Returns the index of a member among those ordered by ascending scores. O(log(N)). Since 2.0.0."""
+    """ZRANK key member [WITHSCORE] -- Returns the index of a member among those ordered by ascending scores. O(log N). Since 2.0.0."""
     return _rank(cx, "zrank", key, member, options)
 
 
 @command("ZREVRANK", flags=READ | FAST)
 def zrevrank(cx: Context, key: bytes, member: bytes, *options: bytes) -> Any:
-    """ZREVRANK key member [WITHSCORE] -- Returns the index of a member among those ordered by descending scores. O(log(N)). Since 2.0.0."""
+    """ZREVRANK key member [WITHSCORE] -- Returns the index of a member among those ordered by descending scores. O(log N). Since 2.0.0."""
     return _rank(cx, "zrevrank", key, member, options)
 
 
@@ -255,7 +256,7 @@ def _rank(cx: Context, name: str, key: bytes, member: bytes, options: Sequence[b
 
 @command("ZRANDMEMBER", flags=READ)
 def zrandmember(cx: Context, key: bytes, *options: bytes) -> Any:
-    """ZRANDMEMBER key [count [WITHSCORES]] -- Returns one member at random, or as many as asked: different ones, or any if the count is negative. O(N) where N is the number of members returned. Since 6.2.0."""
+    """ZRANDMEMBER key [count [WITHSCORES]] -- Returns one member at random, or as many as asked: different ones, or any if the count is negative. O(M log N) for M members returned. Since 6.2.0."""
     if not options:
         entry = cx.db.open(key, ZSET)
         return None if entry is None else ranges.members(ranges.draw(cx.db, entry, 1, cx.random))[0]
@@ -274,7 +275,7 @@ def zrandmember(cx: Context, key: bytes, *options: bytes) -> Any:
 
 @command("ZSCAN", flags=READ)
 def zscan(cx: Context, key: bytes, cursor: bytes, *options: bytes) -> list[Any]:
-    """ZSCAN key cursor [MATCH pattern] [COUNT count] -- Walks over members and scores of a sorted set, some at a time. O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the number of elements inside the collection. Since 2.8.0."""
+    """ZSCAN key cursor [MATCH pattern] [COUNT count] -- Walks over members and scores of a sorted set, some at a time. O(1) for each call, O(N) for a whole scan. Since 2.8.0."""
     token = cursors.cursor(cursor)
     entry = cx.db.open(key, ZSET)
     if entry is None:
@@ -283,5 +284,11 @@ def zscan(cx: Context, key: bytes, cursor: bytes, *options: bytes) -> list[Any]:
     position = cx.cursors.position(token)
     found, following = zsets.scan(cx.db, entry, position, pattern.literal_prefix(glob or b""), count)
     matches = pattern.compile(glob or b"*")
-    flat = [word for member, score in found if matches(member) for word in (member, format_float(score))]
+    shown = format_float if entry.count <= SMALL_MAX else _format_long  # so Redis does, by its two encodings
+    flat = [word for member, score in found if matches(member) for word in (member, shown(score))]
     return [b"%d" % cx.cursors.token(following, token), flat]
+
+
+def _format_long(score: float) -> bytes:
+    """Return a score with 17 digits, as C's ``%.17g`` does."""
+    return b"%.17g" % score

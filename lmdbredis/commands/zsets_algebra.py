@@ -101,25 +101,25 @@ def _store(cx: Context, key: bytes, found: Found) -> int:
 
 @command("ZUNION", flags=READ | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 1))
 def zunion(cx: Context, numkeys: bytes, first: bytes, *words: bytes) -> Any:
-    """ZUNION numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES] -- Returns the members of several sorted sets together. O(N)+O(M*log(M)) with N being the sum of the sizes of the input sorted sets, and M being the number of elements in the resulting sorted set. Since 6.2.0."""
+    """ZUNION numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES] -- Returns the members of several sorted sets together. O(N log N) for N members in all. Since 6.2.0."""
     return _reply(*_combined(cx, "zunion", _union, numkeys, (first, *words), stores=False))
 
 
 @command("ZINTER", flags=READ | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 1))
 def zinter(cx: Context, numkeys: bytes, first: bytes, *words: bytes) -> Any:
-    """ZINTER numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES] -- Returns the members that several sorted sets have in common. O(N*K)+O(M*log(M)) worst case with N being the smallest input sorted set, K being the number of input sorted sets and M being the number of elements in the resulting sorted set. Since 6.2.0."""
+    """ZINTER numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES] -- Returns the members that several sorted sets have in common. O(N*K*log N) for K keys, the smallest of N members. Since 6.2.0."""
     return _reply(*_combined(cx, "zinter", algebra.intersection, numkeys, (first, *words), stores=False))
 
 
 @command("ZDIFF", flags=READ | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 1))
 def zdiff(cx: Context, numkeys: bytes, first: bytes, *words: bytes) -> Any:
-    """ZDIFF numkeys key [key ...] [WITHSCORES] -- Returns the members of the first sorted set that none of the others has. O(L + (N-K)log(N)) worst case where L is the total number of elements in all the sets, N is the size of the first set, and K is the size of the result set. Since 6.2.0."""
+    """ZDIFF numkeys key [key ...] [WITHSCORES] -- Returns the members of the first sorted set that none of the others has. O(N log N) for N members in all. Since 6.2.0."""
     return _reply(*_difference(cx, "zdiff", numkeys, (first, *words), stores=False))
 
 
 @command("ZINTERCARD", flags=READ | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 1))
 def zintercard(cx: Context, numkeys: bytes, first: bytes, *words: bytes) -> int:
-    """ZINTERCARD numkeys key [key ...] [LIMIT limit] -- Returns how many members several sorted sets have in common, counting no further than the limit. O(N*K) worst case with N being the smallest input sorted set, K being the number of input sorted sets. Since 7.0.0."""
+    """ZINTERCARD numkeys key [key ...] [LIMIT limit] -- Returns how many members several sorted sets have in common, counting no further than the limit. O(N*K*log N) for K keys, the smallest of N members. Since 7.0.0."""
     operands, options = _operands(cx, "zintercard", numkeys, (first, *words))
     limit = 0
     while options:
@@ -143,13 +143,13 @@ _STORE_FLAGS: Final = WRITE | DENYOOM | MOVABLEKEYS
 
 @command("ZUNIONSTORE", flags=_STORE_FLAGS, keys=(1, 1, 1), keys_of=_keys_to_store)
 def zunionstore(cx: Context, destination: bytes, numkeys: bytes, first: bytes, *words: bytes) -> int:
-    """ZUNIONSTORE destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] -- Lets a key be the members of several sorted sets together, and returns how many. O(N)+O(M log(M)) with N being the sum of the sizes of the input sorted sets, and M being the number of elements in the resulting sorted set. Since 2.0.0."""
+    """ZUNIONSTORE destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] -- Lets a key be the members of several sorted sets together, and returns how many. O(N log N) for N members in all. Since 2.0.0."""
     return _store(cx, destination, _combined(cx, "zunionstore", _union, numkeys, (first, *words), stores=True)[0])
 
 
 @command("ZINTERSTORE", flags=_STORE_FLAGS, keys=(1, 1, 1), keys_of=_keys_to_store)
 def zinterstore(cx: Context, destination: bytes, numkeys: bytes, first: bytes, *words: bytes) -> int:
-    """ZINTERSTORE destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] -- Lets a key be the members that several sorted sets have in common, and returns how many. O(N*K)+O(M*log(M)) worst case with N being the smallest input sorted set, K being the number of input sorted sets and M being the number of elements in the resulting sorted set. Since 2.0.0."""
+    """ZINTERSTORE destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] -- Lets a key be the members that several sorted sets have in common, and returns how many. O(N*K*log N) for K keys, the smallest of N members. Since 2.0.0."""
     return _store(
         cx, destination, _combined(cx, "zinterstore", algebra.intersection, numkeys, (first, *words), stores=True)[0]
     )
@@ -157,5 +157,5 @@ def zinterstore(cx: Context, destination: bytes, numkeys: bytes, first: bytes, *
 
 @command("ZDIFFSTORE", flags=_STORE_FLAGS, keys=(1, 1, 1), keys_of=_keys_to_store)
 def zdiffstore(cx: Context, destination: bytes, numkeys: bytes, first: bytes, *words: bytes) -> int:
-    """ZDIFFSTORE destination numkeys key [key ...] -- Lets a key be the members of the first sorted set that none of the others has, and returns how many. O(L + (N-K)log(N)) worst case where L is the total number of elements in all the sets, N is the size of the first set, and K is the size of the result set. Since 6.2.0."""
+    """ZDIFFSTORE destination numkeys key [key ...] -- Lets a key be the members of the first sorted set that none of the others has, and returns how many. O(N log N) for N members in all. Since 6.2.0."""
     return _store(cx, destination, _difference(cx, "zdiffstore", numkeys, (first, *words), stores=True)[0])

@@ -143,43 +143,43 @@ def _reply(cx: Context, key: bytes, asked: _Range) -> Any:
 
 @command("ZRANGE", flags=READ)
 def zrange(cx: Context, key: bytes, start: bytes, stop: bytes, *options: bytes) -> Any:
-    """ZRANGE key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES] -- Returns the members in a range of indexes, scores or names. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements returned. Since 1.2.0."""
+    """ZRANGE key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES] -- Returns the members in a range of indexes, scores or names. O(log N + M) for M members returned. Since 1.2.0."""
     return _reply(cx, key, _read(start, stop, options))
 
 
 @command("ZREVRANGE", flags=READ)
 def zrevrange(cx: Context, key: bytes, start: bytes, stop: bytes, *options: bytes) -> Any:
-    """ZREVRANGE key start stop [WITHSCORES] -- Returns the members in a range of indexes, ordered by descending scores. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements returned. Since 1.2.0."""
+    """ZREVRANGE key start stop [WITHSCORES] -- Returns the members in a range of indexes, ordered by descending scores. O(log N + M) for M members returned. Since 1.2.0."""
     return _reply(cx, key, _read(start, stop, options, _INDEX, reverse=True))
 
 
 @command("ZRANGEBYSCORE", flags=READ)
 def zrangebyscore(cx: Context, key: bytes, min_: bytes, max_: bytes, *options: bytes) -> Any:
-    """ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count] -- Returns the members in a range of scores. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being returned. Since 1.0.5."""
+    """ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count] -- Returns the members in a range of scores. O(log N + M) for M members returned. Since 1.0.5."""
     return _reply(cx, key, _read(min_, max_, options, _SCORE, reverse=False))
 
 
 @command("ZREVRANGEBYSCORE", flags=READ)
 def zrevrangebyscore(cx: Context, key: bytes, max_: bytes, min_: bytes, *options: bytes) -> Any:
-    """ZREVRANGEBYSCORE key max min [WITHSCORES] [LIMIT offset count] -- Returns the members in a range of scores, ordered by descending scores. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being returned. Since 2.2.0."""
+    """ZREVRANGEBYSCORE key max min [WITHSCORES] [LIMIT offset count] -- Returns the members in a range of scores, ordered by descending scores. O(log N + M) for M members returned. Since 2.2.0."""
     return _reply(cx, key, _read(max_, min_, options, _SCORE, reverse=True))
 
 
 @command("ZRANGEBYLEX", flags=READ)
 def zrangebylex(cx: Context, key: bytes, min_: bytes, max_: bytes, *options: bytes) -> Any:
-    """ZRANGEBYLEX key min max [LIMIT offset count] -- Returns the members in a range of names, where all scores are equal. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being returned. Since 2.8.9."""
+    """ZRANGEBYLEX key min max [LIMIT offset count] -- Returns the members in a range of names, where all scores are equal. O(log N + M) for M members returned. Since 2.8.9."""
     return _reply(cx, key, _read(min_, max_, options, _NAME, reverse=False))
 
 
 @command("ZREVRANGEBYLEX", flags=READ)
 def zrevrangebylex(cx: Context, key: bytes, max_: bytes, min_: bytes, *options: bytes) -> Any:
-    """ZREVRANGEBYLEX key max min [LIMIT offset count] -- Returns the members in a range of names, in descending order, where all scores are equal. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being returned. Since 2.8.9."""
+    """ZREVRANGEBYLEX key max min [LIMIT offset count] -- Returns the members in a range of names, in descending order, where all scores are equal. O(log N + M) for M members returned. Since 2.8.9."""
     return _reply(cx, key, _read(max_, min_, options, _NAME, reverse=True))
 
 
 @command("ZRANGESTORE", flags=WRITE | DENYOOM, keys=(1, 2, 1))
 def zrangestore(cx: Context, dst: bytes, src: bytes, min_: bytes, max_: bytes, *options: bytes) -> int:
-    """ZRANGESTORE dst src min max [BYSCORE | BYLEX] [REV] [LIMIT offset count] -- Lets a key be the sorted set of the members in a range of another, and returns how many. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements stored into the destination key. Since 6.2.0."""
+    """ZRANGESTORE dst src min max [BYSCORE | BYLEX] [REV] [LIMIT offset count] -- Lets a key be the sorted set of the members in a range of another, and returns how many. O(log N + M log M) for M members stored. Since 6.2.0."""
     asked = _read(min_, max_, options, stores=True)
     entry = cx.db.open(src, ZSET)
     found = [] if entry is None else ranges.pairs(cx.db, entry, asked.take(cx.db, entry))
@@ -191,7 +191,7 @@ def zrangestore(cx: Context, dst: bytes, src: bytes, min_: bytes, max_: bytes, *
 
 @command("ZCOUNT", flags=READ | FAST)
 def zcount(cx: Context, key: bytes, min_: bytes, max_: bytes) -> int:
-    """ZCOUNT key min max -- Returns how many members have a score in a range. O(log(N)) with N being the number of elements in the sorted set. Since 2.0.0."""
+    """ZCOUNT key min max -- Returns how many members have a score in a range. O(log N). Since 2.0.0."""
     low, high = _score_cuts(min_, max_)
     entry = cx.db.open(key, ZSET)
     if entry is None:
@@ -202,7 +202,7 @@ def zcount(cx: Context, key: bytes, min_: bytes, max_: bytes) -> int:
 
 @command("ZLEXCOUNT", flags=READ | FAST)
 def zlexcount(cx: Context, key: bytes, min_: bytes, max_: bytes) -> int:
-    """ZLEXCOUNT key min max -- Returns how many members have a name in a range, where all scores are equal. O(log(N)) with N being the number of elements in the sorted set. Since 2.8.9."""
+    """ZLEXCOUNT key min max -- Returns how many members have a name in a range, where all scores are equal. O(log N). Since 2.8.9."""
     low, high = _name_cuts(min_, max_)
     entry = cx.db.open(key, ZSET)
     if entry is None:
@@ -216,7 +216,7 @@ def zlexcount(cx: Context, key: bytes, min_: bytes, max_: bytes) -> int:
 
 @command("ZREMRANGEBYRANK", flags=WRITE)
 def zremrangebyrank(cx: Context, key: bytes, start: bytes, stop: bytes) -> int:
-    """ZREMRANGEBYRANK key start stop -- Removes the members in a range of indexes and returns how many they were. Deletes the sorted set if all were removed. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by the operation. Since 2.0.0."""
+    """ZREMRANGEBYRANK key start stop -- Removes the members in a range of indexes and returns how many they were. Deletes the sorted set if all were removed. O(M log N) for M members removed, O(log N) if they are all. Since 2.0.0."""
     first, last = integer(start), integer(stop)
     entry = cx.db.edit(key, ZSET)
     if entry is None:
@@ -226,7 +226,7 @@ def zremrangebyrank(cx: Context, key: bytes, start: bytes, stop: bytes) -> int:
 
 @command("ZREMRANGEBYSCORE", flags=WRITE)
 def zremrangebyscore(cx: Context, key: bytes, min_: bytes, max_: bytes) -> int:
-    """ZREMRANGEBYSCORE key min max -- Removes the members with a score in a range and returns how many they were. Deletes the sorted set if all were removed. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by the operation. Since 1.2.0."""
+    """ZREMRANGEBYSCORE key min max -- Removes the members with a score in a range and returns how many they were. Deletes the sorted set if all were removed. O(M log N) for M members removed, O(log N) if they are all. Since 1.2.0."""
     low, high = _score_cuts(min_, max_)
     entry = cx.db.edit(key, ZSET)
     if entry is None:
@@ -236,7 +236,7 @@ def zremrangebyscore(cx: Context, key: bytes, min_: bytes, max_: bytes) -> int:
 
 @command("ZREMRANGEBYLEX", flags=WRITE)
 def zremrangebylex(cx: Context, key: bytes, min_: bytes, max_: bytes) -> int:
-    """ZREMRANGEBYLEX key min max -- Removes the members with a name in a range, where all scores are equal, and returns how many they were. Deletes the sorted set if all were removed. O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by the operation. Since 2.8.9."""
+    """ZREMRANGEBYLEX key min max -- Removes the members with a name in a range, where all scores are equal, and returns how many they were. Deletes the sorted set if all were removed. O(M log N) for M members removed, O(log N) if they are all. Since 2.8.9."""
     low, high = _name_cuts(min_, max_)
     entry = cx.db.edit(key, ZSET)
     if entry is None:
