@@ -167,7 +167,7 @@ class Store:
             bodies = [os.pread(fd, fmt.META_BODY_BYTES, offset + fmt.META_BODY_OFFSET) for offset, _ in pages]
             valid = [body for body in bodies if fmt.meta_body_is_valid(body)]
             newest = max(map(fmt.meta_txnid, valid), default=0)
-            if valid and newest < control.txnid:
+            if len(valid) == len(pages) and newest < control.txnid:
                 raise StorageError(f"data.mdb holds an older state ({newest}) than CONTROL names ({control.txnid}). If data.mdb was restored from a copy, move CONTROL and wal/ away")
             if newest != control.txnid or len(valid) < len(pages):
                 self.disk.reached("restore")

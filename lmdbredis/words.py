@@ -121,7 +121,8 @@ def add_floats(old: bytes, increment: bytes, not_float: str, not_finite: str) ->
     if abs(total) > _LARGEST:
         raise ReplyError(not_finite)
     scaled = round(total * 10**_FRACTION_DIGITS)
-    sign, digits = "-" if scaled < 0 else "", str(Decimal(abs(scaled))).rjust(_FRACTION_DIGITS + 1, "0")
+    digits = str(Decimal(abs(scaled)))  # str of an int would refuse the 4950 digits there may be
+    sign, digits = "-" if scaled < 0 else "", digits.rjust(_FRACTION_DIGITS + 1, "0")
     whole, fraction = digits[:-_FRACTION_DIGITS], digits[-_FRACTION_DIGITS:].rstrip("0")
     text = f"{whole}.{fraction}" if fraction else whole
     return (sign + text if text != "0" else text).encode()

@@ -266,7 +266,13 @@ def test_refusals_come_in_order(pair: Pair):
         HINCRBYFLOAT k f inf
         HINCRBYFLOAT k f abc
         HINCRBYFLOAT k f 1e400
+        HINCRBYFLOAT k f 1e4932
+        HINCRBYFLOAT k f 1.19e4932
         HINCRBYFLOAT k f 1e5000
+        HINCRBYFLOAT k f -1e99999
+        HINCRBYFLOAT k f 1e-4950
+        HINCRBYFLOAT k f 1e-4951
+        HINCRBYFLOAT k f 0e99999
         HINCRBYFLOAT k g 1
         HRANDFIELD k abc BOGUS
         HRANDFIELD k 1 BOGUS

@@ -59,7 +59,6 @@ class Room:
         self.store.append(NOW_MS)
         self.keyspace.cache.trim()
         self.store.poll()
-        self.store.drain()
 
     def disturb(self, how: int) -> None:
         """Let something happen to the store that nobody may notice."""

@@ -44,7 +44,8 @@ def set_(cx: Context, key: bytes, value: bytes, *options: bytes) -> Any:
     if not options:
         strings.put(cx.db, key, value)
         return OK
-    condition, wants_old, keeps_ttl, expire_at_ms = _set_options(cx, options)
+    condition, wants_old, keeps_ttl, expiry = _set_options(options)
+    expire_at_ms = _time_of(cx, expiry, "set")
     found = cx.db.find(key)
     reply: Any = OK
     if wants_old:
@@ -58,10 +59,10 @@ def set_(cx: Context, key: bytes, value: bytes, *options: bytes) -> Any:
     return reply
 
 
-def _set_options(cx: Context, words: tuple[bytes, ...]) -> tuple[bytes, bool, bool, int]:
-    """Return (b"NX", b"XX" or b""; GET; KEEPTTL; expire_at_ms or 0)."""
+def _set_options(words: tuple[bytes, ...]) -> tuple[bytes, bool, bool, _Expiry]:
+    """Return (b"NX", b"XX" or b""; GET; KEEPTTL; the expiry option)."""
     options = Arguments(words)
-    condition, wants_old, keeps_ttl, expire_at_ms = b"", False, False, 0
+    condition, wants_old, keeps_ttl, expiry = b"", False, False, _NEVER
     while options:
         if condition != b"XX" and options.accept(b"NX"):
             condition = b"NX"
@@ -69,21 +70,34 @@ def _set_options(cx: Context, words: tuple[bytes, ...]) -> tuple[bytes, bool, bo
             condition = b"XX"
         elif options.accept(b"GET"):
             wants_old = True
-        elif not expire_at_ms and options.accept(b"KEEPTTL"):
+        elif not expiry[0] and options.accept(b"KEEPTTL"):
             keeps_ttl = True
-        elif not keeps_ttl and not expire_at_ms:
-            expire_at_ms = _accept_expiry(cx, options, "set")
+        elif not keeps_ttl:
+            expiry = _accept_expiry(options, expiry)
         else:
             raise ReplyError(SYNTAX)
-    return condition, wants_old, keeps_ttl, expire_at_ms
+    return condition, wants_old, keeps_ttl, expiry
 
 
-def _accept_expiry(cx: Context, options: Arguments, name: str) -> int:
-    """Return expire_at_ms of the option EX, PX, EXAT or PXAT that must be next."""
-    for option, unit_ms, is_relative in ((b"EX", 1000, True), (b"PX", 1, True), (b"EXAT", 1000, False), (b"PXAT", 1, False)):
-        if options.accept(option, 1):
-            return _expire_at(cx, options.next(), unit_ms, name, is_relative=is_relative)
+_Expiry = tuple[bytes, bytes]  # an option and its word
+_NEVER: Final[_Expiry] = (b"", b"")
+_UNITS: Final = {b"EX": (1000, True), b"PX": (1, True), b"EXAT": (1000, False), b"PXAT": (1, False)}  # ms, relative to now
+
+
+def _accept_expiry(options: Arguments, before: _Expiry) -> _Expiry:
+    """Return the option EX, PX, EXAT or PXAT that must be next; only the one that was there `before` may come again."""
+    for option in _UNITS:
+        if before[0] in {b"", option} and options.accept(option, 1):
+            return option, options.next()
     raise ReplyError(SYNTAX)
+
+
+def _time_of(cx: Context, expiry: _Expiry, name: str) -> int:
+    """Return expire_at_ms of an option, 0 for none. Raises ReplyError."""
+    if not expiry[0]:
+        return 0
+    unit_ms, is_relative = _UNITS[expiry[0]]
+    return _expire_at(cx, expiry[1], unit_ms, name, is_relative=is_relative)
 
 
 def _expire_at(cx: Context, word: bytes, unit_ms: int, name: str, *, is_relative: bool) -> int:
@@ -147,14 +161,15 @@ def getdel(cx: Context, key: bytes) -> bytes | None:
 def getex(cx: Context, key: bytes, *words: bytes) -> bytes | None:
     """GETEX key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST] -- Returns the string value of a key after setting its expiration time. O(1). Since 6.2.0."""
     options = Arguments(words)
-    persists, expire_at_ms = False, 0
+    persists, expiry = False, _NEVER
     while options:
-        if not expire_at_ms and options.accept(b"PERSIST"):
+        if not expiry[0] and options.accept(b"PERSIST"):
             persists = True
-        elif not persists and not expire_at_ms:
-            expire_at_ms = _accept_expiry(cx, options, "getex")
+        elif not persists:
+            expiry = _accept_expiry(options, expiry)
         else:
             raise ReplyError(SYNTAX)
+    expire_at_ms = _time_of(cx, expiry, "getex")
     cell = cx.db.read_string(key)
     if cell is None:
         return None

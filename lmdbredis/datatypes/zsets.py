@@ -7,9 +7,10 @@ Laws:
 
 1. Both rows of a member are written together, and a counted set tells its directory of every row of `zset.score` that comes
    or goes, right after that row. A series of `put` and `delete` ends with `finish`.
-2. A score is what was given; NaN has no place here. -0.0 becomes 0.0 in a set that Redis would pack, which loses the sign
-   there: one of up to `_PACKED_MEMBERS_MAX` members of up to `_PACKED_BYTES_MAX` bytes. Elsewhere it is kept, and
-   `format.SIGNED_ZERO` tells readers of `zset.score`, whose keys do not know the sign, that they must look.
+2. A score is what was given; NaN has no place here. -0.0 becomes 0.0 where Redis would pack the set, which loses the sign:
+   in a set of up to `_PACKED_MEMBERS_MAX` members, for a member of up to `_PACKED_BYTES_MAX` bytes (Redis also remembers that
+   a set was large once; we do not). Elsewhere it is kept, and `format.SIGNED_ZERO` tells readers of `zset.score`, whose keys
+   do not know the sign, that they must look.
 3. A set that loses all its members at once loses its head only: the rows are left to the reclaimer.
 
 Functions that take a key open it and raise WRONGTYPE for another type; the others are given the entry.
