@@ -12,10 +12,13 @@ Options are read in the order of the manual page, so that a handler reads like i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lmdbredis.errors import NOT_FLOAT, NOT_IN_RANGE, NOT_INTEGER, NOT_POSITIVE, OUT_OF_RANGE, SYNTAX, ReplyError
 from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, parse_float, parse_int
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Arguments:

@@ -65,6 +65,7 @@ SAME_OBJECT: Final = "ERR source and destination objects are the same"
 
 # The result would not be a value.
 OVERFLOW: Final = "ERR increment or decrement would overflow"
+DECREMENT_OVERFLOW: Final = "ERR decrement would overflow"
 NAN_OR_INFINITY: Final = "ERR increment would produce NaN or Infinity"
 STRING_TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 OFFSET_OUT_OF_RANGE: Final = "ERR offset is out of range"

@@ -35,6 +35,7 @@ from lmdbredis.store import Store
 
 BATCH_REQUESTS_MAX: Final = 4096
 _SESSION_REQUESTS_MAX: Final = 1024
+_RUN_REQUESTS_MIN: Final = 4  # a pipeline shorter than this is not worth a look whether it is a run
 _UNKNOWN_CHARS: Final = 128  # of an unknown command's words are shown in its error, about
 
 log = logging.getLogger("lmdbredis")
@@ -198,6 +199,8 @@ class Executor:
             cx.session = session
             cx.db = session.database
             replies: list[bytes] = []
+            if len(requests) >= _RUN_REQUESTS_MIN and self._execute_run(session, requests, replies, failed):
+                continue
             reply = replies.append
             index = 0
             for words in requests:
@@ -231,6 +234,27 @@ class Executor:
             if index:
                 session.last_ms = cx.now_ms
                 session.last_words = words
+
+    def _execute_run(self, session: Session, requests: list[list[bytes]], replies: list[bytes], failed: dict[tuple[int, int], str]) -> bool:
+        """Run a pipeline that is one command again and again, if it has a way for that; tell whether it was done."""
+        words = requests[0]
+        command = TABLE.get(words[0])
+        if command is None or command.run is None or session.gate or self.refusal is not None or failed:
+            return False
+        name, size = words[0], command.words_min
+        for words in requests:
+            if words[0] != name or len(words) != size:
+                return False
+        try:
+            encode = session.encode
+            replies += [encode[value.__class__](value) for value in command.run(self.cx, requests)]
+        except ReplyError:
+            return False  # one of them is refused: each has its own reply
+        session.run_now = len(requests)
+        session.output = b"".join(replies)
+        session.last_ms = self.cx.now_ms
+        session.last_words = words
+        return True
 
     # --- the other ways ------------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ It knows rows, not what the elements of a type are; no reply, no option; `now_ms
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from lmdbredis import format as fmt
@@ -167,6 +167,22 @@ class Database:
         if found is None or type(found) is bytes:
             return found
         raise ReplyError(WRONG_TYPE)
+
+    def read_strings(self, keys: Iterable[bytes]) -> list[bytes | None]:
+        """As `read_string` for each key, but the calls are paid once. Raises WRONGTYPE if one of them is of another type."""
+        keyspace, prefix = self.keyspace, self.prefix
+        held, get = keyspace.cache.get, keyspace.keys.get
+        cells: list[bytes | None] = []
+        for key in keys:
+            row_key = prefix + key
+            cell = held(row_key)
+            if cell is None:
+                cell = get(row_key) if len(key) <= NAME_BYTES_MAX else None
+                keyspace.loads += 1
+            if cell.__class__ is not bytes or cell[0] != STRING or not keyspace.loads % ADMIT_EVERY:
+                cell = self.read_string(key)
+            cells.append(cell)
+        return cells
 
     def edit_string(self, key: bytes) -> bytes | None:
         """Return a string's cell to change, None if there is no such key. Raises WRONGTYPE."""

@@ -31,10 +31,11 @@ from lmdbredis import format as fmt
 from lmdbredis.store import Store
 from lmdbredis.table import Table, after_prefix
 
-BLOCK_ROWS: Final = 256
-_JOIN_ROWS: Final = 96  # a block this small looks for a neighbour to join
-_JOINED_ROWS_MAX: Final = 192
+BLOCK_ROWS: Final = 128
+_JOIN_ROWS: Final = 48  # a block this small looks for a neighbour to join
+_JOINED_ROWS_MAX: Final = 96
 _WAITING_ROWS: Final = 4 * BLOCK_ROWS  # a block may grow to this while a commit is on its way
+_STEP_ROWS: Final = 32  # of a walk through a block that may end early
 _GROUP_BLOCKS: Final = 128
 _DIRECTORIES_MAX: Final = 1024
 _BLOCKS_MAX: Final = 400_000  # in all directories together: about 40 MB
@@ -143,12 +144,24 @@ class Directory:
         g, b = self._find(suffix)
         group = self._groups[g]
         before = sum(other.total for other in self._groups[:g]) + sum(group.sizes[:b])
-        keys = self._table.take_keys(self.owner + group.firsts[b], group.sizes[b])
-        return before + bisect_left(keys, self.owner + suffix)
+        target = self.owner + suffix
+        start = self.owner + group.firsts[b]
+        while True:
+            keys = self._table.take_keys(start, _STEP_ROWS)
+            if len(keys) < _STEP_ROWS or keys[-1] >= target:
+                return before + bisect_left(keys, target)
+            before += _STEP_ROWS
+            start = keys[-1] + b"\0"
 
     def seek(self, index: int) -> tuple[bytes, int]:
         """Return (first key of the block that holds the row number `index`, how many rows to skip in it)."""
-        for group in self._groups:  # noqa: B007  -- the group where the loop ends is the result
+        g, b, skip = self._seek(index)
+        return self._groups[g].firsts[b], skip
+
+    def _seek(self, index: int) -> tuple[int, int, int]:
+        """Return (group, block, rows to skip in it) of the row number `index`."""
+        g = b = 0
+        for g, group in enumerate(self._groups):  # noqa: B007 -- the group where the loop ends is the result
             if index < group.total:
                 break
             index -= group.total
@@ -156,7 +169,22 @@ class Directory:
             if index < size:
                 break
             index -= size
-        return group.firsts[b], index
+        return g, b, index
+
+    def key_at(self, index: int) -> bytes:
+        """Return the key of the row number `index`, the owner included: a walk from the nearer end of its block."""
+        g, b, skip = self._seek(index)
+        group = self._groups[g]
+        behind = group.sizes[b] - skip
+        if skip < behind:
+            return self._table.key_after(self.owner + group.firsts[b], skip)
+        if b + 1 < len(group.firsts):
+            stop = self.owner + group.firsts[b + 1]
+        elif g + 1 < len(self._groups):
+            stop = self.owner + self._heads[g + 1]
+        else:
+            stop = after_prefix(self.owner)
+        return self._table.key_before(stop, behind - 1)
 
 
 class Ranks:
@@ -238,6 +266,8 @@ class Ranks:
         """As `take`, the keys only."""
         if not counted:
             return table.take_keys(owner, index + rows)[index:]
+        if rows == 1:
+            return [self.open(table, owner).key_at(index)]
         first, skip = self.open(table, owner).seek(index)
         return table.take_keys(owner + first, skip + rows)[skip:]
 

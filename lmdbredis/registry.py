@@ -74,7 +74,10 @@ Handler = Callable[..., Any]
 AHandler = TypeVar("AHandler", bound=Handler)
 KeysOf = Callable[[Sequence[bytes]], list[int]]
 
+RunHandler = Callable[["Context", Sequence[Sequence[bytes]]], list[Any]]
+
 ANY_NUMBER: Final = 1 << 30
+NO_FLAGS: Final = Flag(0)
 
 
 class Context:
@@ -92,14 +95,14 @@ class Context:
         self.now_ms = 0  # the batch's time, ms since the epoch
         self.now_us = 0
         self.db: Database = keyspace.databases[0]  # the session's database
-        self.session: Session = None  # type: ignore[assignment]  -- told before any handler runs
+        self.session: Session = None  # type: ignore[assignment] # told before any handler runs
 
 
 class Command:
     """One command, or one subcommand of a container."""
 
     __slots__ = (
-        "arity", "calls", "complexity", "container", "flags", "group", "handler", "keys", "keys_of", "name", "since",
+        "arity", "complexity", "container", "flags", "group", "handler", "keys", "keys_of", "name", "run", "since",
         "subcommands", "summary", "syntax", "words_max", "words_min", "writes",
     )  # fmt: skip
 
@@ -113,7 +116,7 @@ class Command:
         self.group = handler.__module__.rpartition(".")[2]
         self.container = name.partition("|")[0]
         self.subcommands: dict[bytes, Command] = {}  # of a container, by name in upper case
-        self.calls = 0
+        self.run: RunHandler | None = None
         words = 2 if "|" in name else 1
         self.words_min, self.words_max = _words_of(handler, words)  # whole requests, the name included
         self.arity = self.words_min if self.words_min == self.words_max else -self.words_min
@@ -127,15 +130,18 @@ class Command:
 TABLE: Final[dict[bytes, Command]] = {}  # by name in upper case and in lower case: clients use both
 
 
-def command(name: str, *, flags: Flag = Flag(0), keys: tuple[int, int, int] | None = None, keys_of: KeysOf | None = None) -> Callable[[AHandler], AHandler]:
+def command(name: str, *, flags: Flag = NO_FLAGS, keys: tuple[int, int, int] | None = None, keys_of: KeysOf | None = None, run: RunHandler | None = None) -> Callable[[AHandler], AHandler]:
     """Make the function the handler of `name` (``"SET"``, ``"CONFIG|GET"``).
 
     `keys` is (first, last, step) as in COMMAND INFO; by default (1, 1, 1) if the first word is called ``key``, else none.
-    `keys_of` returns the positions of the keys in a request, for commands whose words must be read to know.
+    `keys_of` returns the positions of the keys in a request, for commands whose words must be read to know. `run` does what the
+    handler does for a run of requests at once, all of this name and of the least number of words: a pipeline of GETs then pays
+    for its calls once.
     """
 
     def register(handler: AHandler) -> AHandler:
         made = Command(name.lower(), handler, flags, keys or _keys_of_signature(name, handler), keys_of)
+        made.run = run
         container, _, subcommand = name.partition("|")
         if subcommand:
             holder = TABLE.get(container.encode())
@@ -149,7 +155,7 @@ def command(name: str, *, flags: Flag = Flag(0), keys: tuple[int, int, int] | No
     return register
 
 
-def container(name: str, *, help_since: str, flags: Flag = Flag(0), alone: bool = False) -> Callable[[AHandler], AHandler]:
+def container(name: str, *, help_since: str, flags: Flag = NO_FLAGS, alone: bool = False) -> Callable[[AHandler], AHandler]:
     """Make `name` a command whose subcommands are commands: ``@command("NAME|SUB")`` adds one. HELP is added here.
 
     The decorated function's docstring documents the container; it is called only if `alone` is true and no subcommand is

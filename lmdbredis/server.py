@@ -11,14 +11,12 @@ client that does not read is cut off at its output-buffer limit, and one that se
 from __future__ import annotations
 
 import asyncio
-import fcntl
+import gc
 import logging
 import os
 import random
-import resource
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -33,6 +31,7 @@ from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
 from lmdbredis.executor import Executor
 from lmdbredis.expiry import Upkeep
 from lmdbredis.keyspace import Keyspace
+from lmdbredis.measures import Measures
 from lmdbredis.resp import OK, encode2
 from lmdbredis.session import NO_REQUESTS, Gate, Session, Sessions
 from lmdbredis.store import Store
@@ -40,7 +39,8 @@ from lmdbredis.store import Store
 log = logging.getLogger("lmdbredis")
 
 _UNREAD_REQUESTS_MAX: Final = 4096  # a session with more parsed requests is not read from until they have run
-_CLIENTS_CRON_MS: Final = 1000
+_QUICK_SYNC_US: Final = 1000  # syncs that take longer are left to a thread
+_COLLECT_OBJECTS: Final = 50_000  # allocations between two runs of the cycle collector
 _EVERYSEC_S: Final = 1.0
 _SOL_KEEPIDLE: Final = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
 
@@ -83,12 +83,12 @@ class Connection(asyncio.Protocol):
             _keep_alive(sock, server.config.tcp_keepalive_s)
         refusal = server.refusal_of(sock)
         if refusal is not None:
-            server.rejected_connections += 1
+            server.measures.rejected_connections += 1
             transport.write(encode2(ReplyError(refusal)))
             transport.close()
             return
         session = self.session = server.sessions.open(server.keyspace.databases[0], address, local, now_us() // 1000)
-        server.connections_received += 1
+        server.measures.connections_received += 1
         transport.set_write_buffer_limits(high=1 << 30)  # replies are never refused: the output-buffer limit decides
         session.fd = self._fd
         session.send = self.send
@@ -166,6 +166,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the session."""
+        self._fd, self._is_clear = -1, True  # replies that wait at the barrier must not reach who gets this number next
         if self.session is not None:
             self._server.forget(self.session)
 
@@ -193,10 +194,7 @@ class RedisServer:
         self.connections: dict[int, Connection] = {}
         self.run_id = os.urandom(20).hex()
         self.started_ms = now_us() // 1000
-        self.connections_received = 0
-        self.rejected_connections = 0
-        self.sent_bytes = 0
-        self.received_bytes = 0
+        self.measures = Measures(self)
         self.listening: list[asyncio.AbstractServer] = []
         self.exit_status = 0
         self._disk = disk or Disk()
@@ -206,15 +204,15 @@ class RedisServer:
         self._barrier: deque[tuple[int, list[tuple[Session, bytes]]]] = deque()
         self._syncer = ThreadPoolExecutor(1, "wal-sync")
         self._syncing: Future[int] | None = None
+        self._sync_us = 0.0  # how long a sync of the log takes, running mean
+        self._sync_began_ns = 0
         self._upkeep_at: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
         self._stopping = False
         began = time.perf_counter()
         self._open()
         self.open_ms = (time.perf_counter() - began) * 1000
-        self._startup_bytes = self._peak_bytes = _memory()["RssAnon"]
-        self._counted = (0, 0, 0)  # commands, bytes received, bytes sent, a second ago
-        self._rates = (0.0, 0.0, 0.0)  # and a second's worth of each
+        self.measures.begin()
 
     # --- the store --------------------------------------------------------------------------------------------------------------
 
@@ -255,16 +253,19 @@ class RedisServer:
         """Run what has come as one batch, and let its replies go."""
         sessions, self._ready = self._ready, []
         self._ticking = False
-        executor = self.executor
+        if self._stopped.is_set():  # the store is closed
+            return
         try:
-            left = executor.run(sessions, now_us())
+            left = self.executor.run(sessions, now_us())
+            # Behind replies that wait, all wait: the log may be synced already, but those have not left yet.
+            must_wait = self._barrier or (
+                self.config.appendfsync == "always" and self.store.wal.synced_lsn < self.executor.lsn and not self._sync_here()
+            )
         except SyncFailed as failure:
             self.die(failure)
             return
-        executor = self.executor  # a reload makes a new one
-        # Behind replies that wait, all wait: the log may be synced already, but those have not left yet.
-        if self._barrier or (self.config.appendfsync == "always" and self.store.wal.synced_lsn < executor.lsn and not self._sync_here()):
-            self._wait(sessions, executor.lsn)
+        if must_wait:
+            self._wait(sessions, self.executor.lsn)
         else:
             for session in sessions:
                 session.is_ready = False
@@ -277,8 +278,9 @@ class RedisServer:
                     self._finish(session)
         for session in left:
             self.ready(session)
-        for connection in list(self.paused):
-            connection.resume()
+        if self.paused:
+            for connection in list(self.paused):
+                connection.resume()
         self._after_replies()
 
     def _after_replies(self) -> None:
@@ -307,9 +309,21 @@ class RedisServer:
             connection.transport.close()
 
     def _sync_here(self) -> bool:
-        """Sync the log in the loop, if syncs are quick; tell whether it was done."""
+        """Sync the log in the loop if syncs are quick of late; tell whether it was done. Raises SyncFailed.
+
+        To hand a sync to a thread and its end back costs some 100 us and makes the interpreter's lock change hands while the loop
+        is busy: measured, a quick disk served a third fewer SETs that way. On a slow disk the loop goes on meanwhile.
+        """
+        if self._syncing is not None or self._sync_us > _QUICK_SYNC_US:
+            return False
+        began = time.perf_counter_ns()
         self.store.wal.sync()
+        self._note_sync(began)
         return True
+
+    def _note_sync(self, began_ns: int) -> None:
+        """Keep a running mean of how long syncs take."""
+        self._sync_us += (((time.perf_counter_ns() - began_ns) / 1000) - self._sync_us) / 8
 
     # --- the barrier ----------------------------------------------------------------------------------------------------------------
 
@@ -330,6 +344,7 @@ class RedisServer:
     def _sync_wal(self) -> None:
         """Let the sync thread sync the log, one sync at a time."""
         if self._syncing is None:
+            self._sync_began_ns = time.perf_counter_ns()
             self._syncing = self._syncer.submit(self.store.wal.sync)
             self._syncing.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self._synced))
 
@@ -337,6 +352,7 @@ class RedisServer:
         """Let the replies go that waited for the sync that has finished."""
         assert self._syncing is not None
         syncing, self._syncing = self._syncing, None
+        self._note_sync(self._sync_began_ns)
         try:
             lsn = syncing.result()
         except SyncFailed as failure:
@@ -368,8 +384,7 @@ class RedisServer:
         session.closing = True
         session.requests = NO_REQUESTS
         self.paused.discard(self.connections.get(session.id))
-        self.sent_bytes += session.sent_bytes
-        self.received_bytes += session.received_bytes
+        self.measures.forget(session)
         self.sessions.close(session)
         self.connections.pop(session.id, None)
 
@@ -415,10 +430,7 @@ class RedisServer:
         if self.config.appendfsync == "everysec":
             self._sync_wal()
         self._clients_cron()
-        counted = self._counts()
-        self._rates = tuple((now - then) / _EVERYSEC_S for now, then in zip(counted, self._counted, strict=True))  # type: ignore[assignment]
-        self._counted = counted
-        self._peak_bytes = max(self._peak_bytes, _memory()["RssAnon"])
+        self.measures.sample(_EVERYSEC_S)
         self.store.trim_wal(self.config.repl_backlog_size_bytes)
         self._second_at = self.loop.call_later(_EVERYSEC_S, self._every_second)
 
@@ -462,12 +474,7 @@ class RedisServer:
 
     def reset_stats(self) -> None:
         """Set the counters that INFO shows to zero: CONFIG RESETSTAT."""
-        self.connections_received = self.rejected_connections = self.sent_bytes = self.received_bytes = 0
-        for session in self.sessions:
-            session.sent_bytes = session.received_bytes = 0
-        self.executor.commands_run = 0
-        self.keyspace.hits = self.keyspace.misses = self.keyspace.expired_keys = 0
-        self._counted, self._rates = (0, 0, 0), (0.0, 0.0, 0.0)
+        self.measures.reset()
 
     def sleep(self, seconds: float) -> None:
         """Stop everything for a while: DEBUG SLEEP."""
@@ -500,6 +507,9 @@ class RedisServer:
         """Serve until told to stop; return the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
+        gc.collect()
+        gc.freeze()  # what is there now stays: the cycle collector need not look at it again
+        gc.set_threshold(_COLLECT_OBJECTS, 20, 100)
         self._upkeep()
         self._every_second()
         await self._stopped.wait()
@@ -550,39 +560,7 @@ class RedisServer:
 
     def facts(self) -> dict[str, Any]:
         """Return what only the operating system knows, and the server's own counters."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        memory = _memory()
-        system = os.uname()
-        _, received, sent = self._counts()
-        return {
-            "pid": os.getpid(),
-            "os": f"{system.sysname} {system.release} {system.machine}",
-            "executable": sys.executable,
-            "listeners": [f"name=tcp,bind={host.lstrip('-')},port={self.config.port}" for host in self.config.bind if self.config.port]
-            + [f"name=unix,bind={path}" for path in (self.config.unixsocket,) if path],
-            "rss_bytes": memory["VmRSS"],
-            "anonymous_bytes": memory["RssAnon"],
-            "peak_bytes": max(self._peak_bytes, memory["RssAnon"]),
-            "startup_bytes": self._startup_bytes,
-            "cpu_user_s": usage.ru_utime,
-            "cpu_sys_s": usage.ru_stime,
-            "memory_total_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            "connections_received": self.connections_received,
-            "rejected_connections": self.rejected_connections,
-            "received_bytes": received,
-            "sent_bytes": sent,
-            "commands_per_s": self._rates[0],
-            "received_bytes_per_s": self._rates[1],
-            "sent_bytes_per_s": self._rates[2],
-            "saved_at_ms": self.upkeep.saved_at_ms or self.started_ms,
-            "reclaimed_rows": self.upkeep.reclaimed_rows,
-            "open_ms": self.open_ms,
-        }
-
-    def _counts(self) -> tuple[int, int, int]:
-        """Return how many commands have run, bytes come and bytes gone."""
-        received = self.received_bytes + sum(session.received_bytes for session in self.sessions)
-        return self.executor.commands_run, received, self.sent_bytes + sum(session.sent_bytes for session in self.sessions)
+        return self.measures.facts()
 
     def apply_config(self, changed: Iterable[str]) -> None:
         """Let the process follow settings that were changed. Raises ReplyError if it cannot: then nothing has changed."""
@@ -607,13 +585,6 @@ def _prepare(work: Callable[[], None]) -> None:
         work()
     except DiskFull as full:
         log.warning("no room for the next segment of the log: %s", full)
-
-
-def _memory() -> dict[str, int]:
-    """Return bytes of memory by the kernel's names: VmRSS, and RssAnon without the pages of files."""
-    lines = [line.split() for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()]
-    found = {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words and words[0] in {"VmRSS:", "RssAnon:"}}
-    return {"VmRSS": 0, "RssAnon": 0} | found
 
 
 def _is_loopback(sock: Any) -> bool:

@@ -125,6 +125,22 @@ class Table:
         with self._cursor_of(self.handle) as cursor:
             return list(islice(cursor.iternext(True, False), rows_max)) if cursor.set_range(start) else []
 
+    def key_after(self, start: bytes, skip: int) -> bytes:
+        """Return the key that stands `skip` rows after the first whose key is >= `start`; it is there."""
+        if self.overlay:
+            self.settle()
+        with self._cursor_of(self.handle) as cursor:
+            cursor.set_range(start)
+            return next(islice(cursor.iternext(True, False), skip, None))  # type: ignore[no-any-return]  # noqa: FBT003
+
+    def key_before(self, stop: bytes, skip: int) -> bytes:
+        """Return the key that stands `skip` rows before the last whose key is < `stop`; it is there."""
+        if self.overlay:
+            self.settle()
+        with self._cursor_of(self.handle) as cursor:
+            _ = cursor.prev() if cursor.set_range(stop) else cursor.last()
+            return next(islice(cursor.iterprev(True, False), skip, None))  # type: ignore[no-any-return]  # noqa: FBT003
+
     def take_values(self, start: bytes, rows_max: int) -> list[bytes]:
         """As `take`, the values only."""
         if self.overlay:

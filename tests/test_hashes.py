@@ -311,6 +311,17 @@ def test_long_fields_that_begin_alike(pair: Pair):
     pair.run(script)
 
 
+def test_no_more_repeats_than_memory_holds(ours: Server):
+    """A count that asks for billions of repeats is refused, and nothing is drawn; from nothing, nothing is drawn anyway."""
+    client = ours.client()
+    client.pipeline([("HSET", "h", "f", "v"), ("SADD", "s", "m")])
+
+    assert client.call("HRANDFIELD", "h", -(2**62)).value == b"ERR value is out of range"
+    assert client.call("SRANDMEMBER", "s", -(2**63) + 1).value == b"ERR value is out of range"
+    assert client.call("SRANDMEMBER", "missing", -(2**63) + 1).plain() == []
+    assert len(client.call("HRANDFIELD", "h", -100_000).items()) == 100_000
+
+
 def test_a_scan_brings_what_stays(ours: Server):
     """Fields that are there from a scan's first step to its last come at least once, whatever comes and goes meanwhile."""
     client = ours.client()

@@ -358,11 +358,14 @@ def test_choices_are_uniform(roomy: Room, size: int):
     entry = roomy.fill_set(every)
     picks = Counter(sets.pick(roomy.db, entry, roomy.random) for _ in range(size * 20))
     few = Counter(name for _ in range(400) for name in sets.draw(roomy.db, entry, size // 20, roomy.random))
-    repeated = Counter(sets.draw(roomy.db, entry, -size * 20, roomy.random))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(members, "_REPEATS_AT_ONCE", 400)
+        repeated = Counter(sets.draw(roomy.db, entry, -size * 20, roomy.random))
 
     assert_uniform(picks, size)
     assert_uniform(few, size)
     assert_uniform(repeated, size)
+    assert repeated.total() == size * 20
 
 
 def test_repeats_come_in_any_order(roomy: Room):

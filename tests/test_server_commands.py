@@ -488,13 +488,14 @@ def test_a_password_and_much_behind_it(ours: Server):
                 replies = [client.read()[0].value for _ in range(4)]
 
                 assert replies[1:] == [b"OK", 1, b"PONG"]
-        with ours.connect() as client:
-            client.send(pack(["AUTH", "wrong"]) + pack(["SET", "big", "x" * 100_000]))
+        for before, answer in ((["AUTH", "wrong"], b"WRONGPASS"), (["PING"], b"NOAUTH")):
+            with ours.connect() as client:
+                client.send(pack(before) + pack(["SET", "big", "x" * 100_000]))
 
-            assert client.read()[0].value.startswith(b"WRONGPASS")
-            assert b"unauthenticated bulk length" in client.read()[0].value
-            with pytest.raises(Disconnected):
-                client.read()
+                assert client.read()[0].value.startswith(answer)
+                assert b"unauthenticated bulk length" in client.read()[0].value
+                with pytest.raises(Disconnected):
+                    client.read()
     finally:
         old.call("CONFIG", "SET", "requirepass", "")
 

@@ -195,12 +195,12 @@ def _line(cx: Context, session: Session, last_words: Sequence[bytes]) -> bytes:
         "lib-name": session.lib_name.decode(),
         "lib-ver": session.lib_version.decode(),
     }
-    return (" ".join(f"{name}={value}" for name, value in fields.items()) + "\n").encode()
+    return (" ".join(f"{name}={value}" for name, value in fields.items()) + "\n").encode("utf-8", "surrogateescape")
 
 
 @command("CLIENT|KILL", flags=_OTHERS)
 def client_kill(cx: Context, word: bytes, *words: bytes) -> Any:
-    """CLIENT KILL <ip:port | <[ID client-id] | [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] | [USER username] | [ADDR ip:port] | [LADDR ip:port] | [SKIPME <YES | NO>] [[ID client-id] | [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] | [USER username] | [ADDR ip:port] | [LADDR ip:port] | [SKIPME <YES | NO>] ...]>> -- Closes open connections. O(N) where N is the number of client connections. Since 2.4.0."""
+    """CLIENT KILL <ip:port | [ID client-id] [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [USER username] [ADDR ip:port] [LADDR ip:port] [SKIPME <YES | NO>]> -- Closes open connections. O(N) where N is the number of client connections. Since 2.4.0."""
     if words:
         tests, skips_me = _kill_filters((word, *words))
     else:
@@ -256,7 +256,7 @@ def _type_is(kind: bytes) -> Test:
 
 
 def _address_is(attribute: str, address: bytes) -> Test:
-    return lambda session: getattr(session, attribute).encode() == address
+    return lambda session: getattr(session, attribute).encode("utf-8", "surrogateescape") == address
 
 
 def _user_is(user: bytes) -> Test:

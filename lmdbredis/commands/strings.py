@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from lmdbredis import format as fmt
 from lmdbredis.arguments import Arguments, integer
 from lmdbredis.datatypes import strings
 from lmdbredis.errors import (
+    DECREMENT_OVERFLOW,
     INVALID_EXPIRE,
     LCS_LEN_AND_IDX,
     LCS_NOT_STRINGS,
@@ -32,7 +33,12 @@ _ONE: Final = b"1"
 # --- get and set ------------------------------------------------------------------------------------------------------------
 
 
-@command("GET", flags=READ | FAST)
+def _get_run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[bytes | None]:
+    """Return the replies to a run of GETs. Reading cannot do harm: if one is refused, each is run by itself."""
+    return strings.get_many(cx.db, [words[1] for words in requests])
+
+
+@command("GET", flags=READ | FAST, run=_get_run)
 def get(cx: Context, key: bytes) -> bytes | None:
     """GET key -- Returns the string value of a key. O(1). Since 1.0.0."""
     return strings.get(cx.db, key)
@@ -307,7 +313,7 @@ def decrby(cx: Context, key: bytes, decrement: bytes) -> int:
     """DECRBY key decrement -- Decrements a number from the integer value of a key. Uses 0 as initial value if the key doesn't exist. O(1). Since 1.0.0."""
     by = integer(decrement)
     if by == INTEGER_MIN:
-        raise ReplyError("ERR decrement would overflow")
+        raise ReplyError(DECREMENT_OVERFLOW)
     return _increment(cx, key, -by)
 
 

@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 
 OWNER_BYTES: Final = 8
 LONG_ROW_BYTES: Final = OWNER_BYTES + fmt.LONG_NAME_BYTES  # a row key of this length has its whole name in its value
-REPEATS_MAX: Final = 1 << 24  # what one may ask to be drawn with repeats: Redis would go on until its memory is full
+REPEATS_MAX: Final = 1 << 22  # what one may ask to be drawn with repeats: Redis would go on until its memory is full
 SMALL_MAX: Final = 128  # collections up to this size are scanned in one step, as Redis does with its compact encodings
 
 _PORTION_FIRST: Final = 64  # rows of the first portion of a walk that may end early; portions grow from here
 _PORTION_MAX: Final = 4096
 _NEAR_ROWS: Final = 128  # rows this near to each other are one walk: a lookup by rank would walk as many
+_REPEATS_AT_ONCE: Final = 1 << 16
 _PROBES_MAX: Final = 16  # up to so many names are looked up one by one
 _WALK_RATIO: Final = 8  # a point read costs about as much as walking so many rows
 _WALK_STEPS: Final = 3  # a walk goes on for so many times what was expected
@@ -158,10 +159,13 @@ def draw(db: Database, table: Table, entry: Entry, count: int, random: random.Ra
 
 def draw_repeating(db: Database, table: Table, entry: Entry, count: int, random: random.Random) -> list[bytes]:
     """Return the row keys of `count` rows, each drawn anew from all of them, in the order drawn. O(count * log n)."""
-    indexes = random.choices(range(entry.count), k=count)
-    different = sorted(set(indexes))
-    by_index = dict(zip(different, at(db, table, entry, different), strict=True))
-    return [by_index[index] for index in indexes]
+    drawn: list[bytes] = []
+    while len(drawn) < count:
+        indexes = random.choices(range(entry.count), k=min(count - len(drawn), _REPEATS_AT_ONCE))
+        different = sorted(set(indexes))
+        by_index = dict(zip(different, at(db, table, entry, different), strict=True))
+        drawn += [by_index[index] for index in indexes]
+    return drawn
 
 
 def at(db: Database, table: Table, entry: Entry, indexes: Sequence[int]) -> list[bytes]:

@@ -1,0 +1,102 @@
+"""Measures: what INFO shows of the process and its traffic. Belongs to the server's room: it asks the operating system.
+
+Counters of sessions that are gone are added up here; those of living ones stay with them until they are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmdbredis.server import RedisServer
+    from lmdbredis.session import Session
+
+
+class Measures:
+    """Counters, and what they were a second ago."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self.connections_received = 0
+        self.rejected_connections = 0
+        self._gone_sent_bytes = 0  # of sessions that are gone
+        self._gone_received_bytes = 0
+        self._startup_bytes = self._peak_bytes = 0
+        self._counted = (0, 0, 0)  # commands, bytes received, bytes sent when they were sampled last
+        self._per_s = (0.0, 0.0, 0.0)
+
+    def begin(self) -> None:
+        """Take note that the store is open and nobody has come yet."""
+        self._startup_bytes = self._peak_bytes = memory_bytes()["RssAnon"]
+
+    def forget(self, session: Session) -> None:
+        """Add up a session that is gone."""
+        self._gone_sent_bytes += session.sent_bytes
+        self._gone_received_bytes += session.received_bytes
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many commands have run, bytes come and bytes gone."""
+        sessions = list(self._server.sessions)
+        received = self._gone_received_bytes + sum(session.received_bytes for session in sessions)
+        sent = self._gone_sent_bytes + sum(session.sent_bytes for session in sessions)
+        return self._server.executor.commands_run, received, sent
+
+    def sample(self, seconds: float) -> None:
+        """Work out the rates of the last `seconds`."""
+        counted = self.counts()
+        commands, received, sent = ((now - then) / seconds for now, then in zip(counted, self._counted, strict=True))
+        self._counted, self._per_s = counted, (commands, received, sent)
+        self._peak_bytes = max(self._peak_bytes, memory_bytes()["RssAnon"])
+
+    def reset(self) -> None:
+        """Set all counters to zero: CONFIG RESETSTAT."""
+        server = self._server
+        self.connections_received = self.rejected_connections = self._gone_sent_bytes = self._gone_received_bytes = 0
+        for session in server.sessions:
+            session.sent_bytes = session.received_bytes = 0
+        server.executor.commands_run = 0
+        server.keyspace.hits = server.keyspace.misses = server.keyspace.expired_keys = 0
+        self._counted, self._per_s = (0, 0, 0), (0.0, 0.0, 0.0)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what only the operating system and the server know."""
+        server, config = self._server, self._server.config
+        usage, system, memory = resource.getrusage(resource.RUSAGE_SELF), os.uname(), memory_bytes()
+        _, received, sent = self.counts()
+        listeners = [f"name=tcp,bind={host.lstrip('-')},port={config.port}" for host in config.bind if config.port]
+        if config.unixsocket:
+            listeners.append(f"name=unix,bind={config.unixsocket}")
+        return {
+            "pid": os.getpid(),
+            "os": f"{system.sysname} {system.release} {system.machine}",
+            "executable": sys.executable,
+            "listeners": listeners,
+            "rss_bytes": memory["VmRSS"],
+            "anonymous_bytes": memory["RssAnon"],
+            "peak_bytes": max(self._peak_bytes, memory["RssAnon"]),
+            "startup_bytes": self._startup_bytes,
+            "memory_total_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "cpu_user_s": usage.ru_utime,
+            "cpu_sys_s": usage.ru_stime,
+            "connections_received": self.connections_received,
+            "rejected_connections": self.rejected_connections,
+            "received_bytes": received,
+            "sent_bytes": sent,
+            "commands_per_s": self._per_s[0],
+            "received_bytes_per_s": self._per_s[1],
+            "sent_bytes_per_s": self._per_s[2],
+            "saved_at_ms": server.upkeep.saved_at_ms or server.started_ms,
+            "reclaimed_rows": server.upkeep.reclaimed_rows,
+            "open_ms": server.open_ms,
+        }
+
+
+def memory_bytes() -> dict[str, int]:
+    """Return bytes of memory by the kernel's names: VmRSS, and RssAnon without the pages of files."""
+    lines = [line.split() for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()]
+    found = {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words and words[0] in {"VmRSS:", "RssAnon:"}}
+    return {"VmRSS": 0, "RssAnon": 0} | found
