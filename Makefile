@@ -1,29 +1,36 @@
 # Two doors for a newcomer: `make serve` and `make test`. The rest is for those who stay.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
-VENV   := .venv
-BIN    := $(VENV)/bin
 PORT   ?= 6379
 DIR    ?= ./data
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: serve test quick check bench crash fuzz clean
+# The first Python of the PATH that is new enough and can make virtual environments (Debian's needs python3-venv for that).
+USABLE := import ensurepip, sys, venv; ensurepip.version(); sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell IFS=:; for name in python3.11 python3.12 python3.13 python3.14 python3; do for dir in $$PATH; do \
+	"$$dir/$$name" -c '$(USABLE)' 2>/dev/null && echo "$$dir/$$name" && exit; done; done)
+
+.PHONY: serve check test quick docs bench crash fuzz clean
 
 $(VENV)/.base: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lmdbredis needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable .
-	touch $@
+	@python='$(PYTHON)'; test -n "$$python" && "$$python" -c '$(USABLE)' || { \
+	  echo "lmdbredis needs Python 3.11 or newer with the modules venv and ensurepip; this will not do: $${python:-what is in the PATH}." >&2; \
+	  echo "Debian, Ubuntu: apt-get install python3-venv. Any other place: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(PIP) --editable .
+	@touch $@
 
 $(VENV)/.all: $(VENV)/.base
-	$(BIN)/pip install --quiet --editable '.[test,check,bench]'
-	touch $@
+	$(PIP) --editable '.[test,check,bench]'
+	@touch $@
 
 serve: $(VENV)/.base  ## run the server on PORT with its data in DIR
 	mkdir -p $(DIR)
 	$(BIN)/lmdbredis-server --port $(PORT) --dir $(DIR)
 
 check: $(VENV)/.all  ## format, lint, types, layers
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -32,6 +39,9 @@ test: check  ## everything that CI runs
 
 quick: $(VENV)/.all  ## the suite without the tests marked slow
 	$(BIN)/pytest -m 'not slow'
+
+docs: $(VENV)/.all  ## write the generated parts of the README anew
+	$(BIN)/python -m tests.readme
 
 bench: $(VENV)/.all  ## beside valkey-server, results into benchmarks/
 	$(BIN)/python -m benchmarks

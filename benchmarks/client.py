@@ -53,8 +53,8 @@ class Client:
         while (reply := self.reader.gets()) is False:
             data = self.socket.recv(1 << 18)
             if not data:
-                msg = "the server closed the connection"
-                raise ConnectionError(msg)
+                reason = "the server closed the connection"
+                raise ConnectionError(reason)
             self.reader.feed(data)
         if isinstance(reply, hiredis.ReplyError):
             raise reply

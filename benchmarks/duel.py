@@ -48,8 +48,8 @@ def _measure(case: Case, server: Server, requests: int) -> load.Load:
     if case.count_left:
         with server.client() as client:
             if not client.call(*case.count_left):
-                msg = f"{case.title()}: the pops ran dry on {server.kind}"
-                raise RuntimeError(msg)
+                reason = f"{case.title()}: the pops ran dry on {server.kind}"
+                raise RuntimeError(reason)
     return done
 
 

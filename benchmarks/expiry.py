@@ -35,8 +35,8 @@ def _sample(server: Server, expire_at_ms: list[int]) -> dict[str, float]:
     with server.client() as client:
         client.fill(strings_until(expire_at_ms))
         if time.time() * 1000 > expire_at_ms[0]:
-            msg = f"{server.kind} loaded {total} keys too slowly: the first was due before the last was there"
-            raise RuntimeError(msg)
+            reason = f"{server.kind} loaded {total} keys too slowly: the first was due before the last was there"
+            raise RuntimeError(reason)
         time.sleep(max(0.0, expire_at_ms[0] / 1000 - 0.5 - time.time()))
         end = expire_at_ms[-1] / 1000 + GIVE_UP_S
         while time.time() < end:

@@ -62,8 +62,8 @@ def _own_group(controller: str) -> str:
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
             return path
-    msg = f"no hierarchy named {controller or 'v2'!r}"
-    raise NoLimitError(msg)
+    reason = f"no hierarchy named {controller or 'v2'!r}"
+    raise NoLimitError(reason)
 
 
 def _mount(kind: str, option: str) -> Path:
@@ -72,8 +72,8 @@ def _mount(kind: str, option: str) -> Path:
         _, where, mounted, options = line.split()[:4]
         if mounted == kind and (not option or option in options.split(",")):
             return Path(where)
-    msg = f"{kind} {option} is not mounted"
-    raise NoLimitError(msg)
+    reason = f"{kind} {option} is not mounted"
+    raise NoLimitError(reason)
 
 
 def _version_1(limit_bytes: int) -> Limit:
@@ -88,8 +88,8 @@ def _version_1(limit_bytes: int) -> Limit:
 def _version_2(limit_bytes: int) -> Limit:
     group = _mount("cgroup2", "") / _own_group("").lstrip("/")
     if "memory" not in (group / "cgroup.controllers").read_text().split():
-        msg = "cgroup v2 has no memory controller here"
-        raise NoLimitError(msg)
+        reason = "cgroup v2 has no memory controller here"
+        raise NoLimitError(reason)
     # refused by the kernel (EBUSY) when the group has processes and is not the root: then systemd's turn
     if "memory" not in (group / "cgroup.subtree_control").read_text().split():
         (group / "cgroup.subtree_control").write_text("+memory")
@@ -101,8 +101,8 @@ def _version_2(limit_bytes: int) -> Limit:
 
 def _systemd(limit_bytes: int) -> Limit:
     if shutil.which("systemd-run") is None or not Path("/run/systemd/system").is_dir():
-        msg = "systemd does not run here"
-        raise NoLimitError(msg)
+        reason = "systemd does not run here"
+        raise NoLimitError(reason)
     words = ["systemd-run", "--scope", "--quiet", "-p", f"MemoryMax={limit_bytes}", "-p", "MemorySwapMax=0"]
     return Limit(limit_bytes, "systemd-run --scope", prefix=words if os.geteuid() == 0 else [*words, "--user"])
 

@@ -54,8 +54,8 @@ def parse(text: str) -> tuple[float, dict[str, float]]:
     """
     summary, latencies = _SUMMARY.search(text), _LATENCIES.search(text)
     if summary is None or latencies is None:
-        msg = f"redis-benchmark made no report: {text[-500:]!r}"
-        raise RuntimeError(msg)
+        reason = f"redis-benchmark made no report: {text[-500:]!r}"
+        raise RuntimeError(reason)
     names = ("avg", "min", "p50", "p95", "p99", "max")
     latency_ms = dict(zip(names, map(float, latencies.groups()), strict=True))
     # the cumulative table follows with rounder steps: the first table alone is exact
@@ -102,16 +102,16 @@ def run(
             output += data
             if now - begin > limit_s:
                 process.kill()
-                msg = f"{shlex.join(words)} did not end in {limit_s} s"
-                raise TimeoutError(msg)
+                reason = f"{shlex.join(words)} did not end in {limit_s} s"
+                raise TimeoutError(reason)
             # two reports in one read are one sample: the later one stands
             if found := _PROGRESS.findall(data):
                 samples.append((last - begin, now - begin, float(found[-1][0])))
                 last = now
     text = output.decode(errors="replace")
     if process.returncode != 0 or "Error from server" in text:
-        msg = f"{shlex.join(words)} failed: {text[-300:]!r}"
-        raise RuntimeError(msg)
+        reason = f"{shlex.join(words)} failed: {text[-300:]!r}"
+        raise RuntimeError(reason)
     rps, latency_ms = parse(text)
     shown = words_for(port="PORT", requests=requests, **shape)
     return Load(shown, requests, rps, latency_ms, _per_second(samples[1:]))

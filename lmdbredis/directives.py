@@ -43,7 +43,7 @@ from lmdbredis.directive_kinds import (
     YesNo,
 )
 
-# What is said of a text that breaks its directive's rule. The last two are ours.
+# What is said of a text that breaks its directive's rule. The last three are ours.
 BAD_TEMPLATE: Final = "template format is invalid or contains unknown variables"
 BAD_HOSTNAME: Final = "Hostnames may only contain alphanumeric characters, hyphens or dots"
 BAD_NODENAME: Final = "Announced human node name contained invalid character"
@@ -54,6 +54,7 @@ NO_TLS: Final = (
     "lmdbredis has no TLS of its own: leave this at its default and put a TLS proxy (stunnel, HAProxy) in front"
 )
 NO_CLUSTER: Final = "lmdbredis is no cluster node: leave this at its default"
+NO_ACL: Final = "access control lists come in a later release and would not be enforced in this one: leave this at its default"
 
 
 class Change(Enum):
@@ -177,7 +178,7 @@ _LIVE = (
         ),
         _row("wal-segment-size", Memory(2**16), "67108864", change=START, why="ours: one file of the write-ahead log"),
         _row("checkpoint-interval", FROM_ONE, "1000", unit="ms", why="ours: the longest time between checkpoints"),
-        _row("checkpoint-dirty", FROM_ONE, "32768", why="ours: rows changed that start a checkpoint early"),
+        _row("checkpoint-dirty", FROM_ONE, "8192", why="ours: rows changed that start a checkpoint early"),
         _row("hot-layer-size", MEMORY, "67108864", why="ours: memory for decoded entries; 0 turns it off"),
     ),
     _group(
@@ -227,7 +228,7 @@ _LATER = (
     _group(
         Effect.LATER,
         "access control lists",
-        _row("aclfile", TEXT, "", change=START),
+        _row("aclfile", TEXT, "", change=START, only=NO_ACL),
         _row("acllog-max-len", LONG, "128"),
         _row("acl-pubsub-default", OneOf(("allchannels", "resetchannels")), "resetchannels"),
     ),

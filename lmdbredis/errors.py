@@ -72,6 +72,11 @@ OFFSET_OUT_OF_RANGE: Final = "ERR offset is out of range"
 INVALID_EXPIRE: Final = "ERR invalid expire time in '%s' command"
 
 # The door.
+SECURITY_ATTACK: Final = (  # for the log: who speaks HTTP is told nothing
+    "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. "
+    "This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis instance. "
+    "Connection from %s aborted."
+)
 MAX_CLIENTS: Final = "ERR max number of clients reached"
 PROTECTED_MODE: Final = (
     "DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. "
@@ -136,6 +141,12 @@ CLIENT_ID: Final = "ERR Invalid client ID"
 CLIENT_KILL_ID: Final = "ERR client-id should be greater than 0"
 NO_SUCH_CLIENT: Final = "ERR No such client"
 NO_SUCH_USER: Final = "ERR No such user '%s'"
+
+# The start.
+LISTENS_NOWHERE: Final = "Configured to not listen anywhere, exiting."
+CANNOT_LISTEN: Final = "Could not create server TCP listening socket %s:%d: %s"
+NO_COMMAND_TO_RENAME: Final = "No such command in rename-command"
+NAME_TAKEN: Final = "Target command name already exists"
 
 # The server.
 NO_SHUTDOWN: Final = "ERR No shutdown in progress."

@@ -37,6 +37,7 @@ BATCH_REQUESTS_MAX: Final = 4096
 _SESSION_REQUESTS_MAX: Final = 1024
 _RUN_REQUESTS_MIN: Final = 4  # a pipeline shorter than this is not worth a look whether it is a run
 _UNKNOWN_CHARS: Final = 128  # of an unknown command's words are shown in its error, about
+_BROWSER_WORDS: Final = frozenset({b"POST", b"HOST:"})  # how lines of HTTP begin
 
 log = logging.getLogger("lmdbredis")
 
@@ -264,6 +265,8 @@ class Executor:
             return ReplyError(errors.INTERNAL % failure)
         mode = session.gate & (Gate.REPLY_OFF | Gate.REPLY_SKIP)
         session.gate &= ~Gate.REPLY_SKIP
+        if words[0].upper() in _BROWSER_WORDS:
+            return self._hang_up(session)
         try:
             command = self._resolve(session, words)
             if self.refusal is not None and command.writes:
@@ -274,6 +277,18 @@ class Executor:
         if mode and not (mode == Gate.REPLY_OFF and not session.gate & Gate.REPLY_OFF):
             return NO_REPLY
         return value
+
+    def _hang_up(self, session: Session) -> Any:
+        """Cut off, without a word, who speaks HTTP: a browser that a web page sends here (cross protocol scripting)."""
+        log.warning(errors.SECURITY_ATTACK, session.address)
+
+        def cut() -> None:
+            session.output = b""
+            session.kill()
+
+        session.closing = session.pauses = True
+        self.after_batch.append(cut)
+        return NO_REPLY
 
     def _resolve(self, session: Session, words: list[bytes]) -> Command:
         """Return the command that the words call. Raises ReplyError: not for strangers, unknown, or wrong number of words."""

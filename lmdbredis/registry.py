@@ -19,7 +19,7 @@ from enum import IntFlag, auto
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lmdbredis.cursors import Cursors
-from lmdbredis.errors import UNKNOWN_SUBCOMMAND, WRONG_ARITY, ReplyError, shown
+from lmdbredis.errors import NAME_TAKEN, NO_COMMAND_TO_RENAME, UNKNOWN_SUBCOMMAND, WRONG_ARITY, ReplyError, shown
 from lmdbredis.resp import Simple
 
 if TYPE_CHECKING:
@@ -199,6 +199,18 @@ def _add_help(name: str, holder: Command, module: str, since: str) -> None:
     help_.__doc__ = f"{name} HELP -- Returns helpful text about the different subcommands. O(1). Since {since}."
     help_.__module__ = module
     command(f"{name}|HELP", flags=LOADING | STALE)(help_)
+
+
+def rename(name: bytes, new_name: bytes) -> None:
+    """Let a command be called `new_name` only, by nobody if that is empty: rename-command. Raises LookupError with Redis's text."""
+    found = TABLE.pop(name.upper(), None)
+    if found is None:
+        raise LookupError(NO_COMMAND_TO_RENAME)
+    del TABLE[name.lower()]
+    if new_name.upper() in TABLE:
+        raise LookupError(NAME_TAKEN)
+    if new_name:
+        TABLE[new_name.upper()] = TABLE[new_name.lower()] = found
 
 
 def find(words: Sequence[bytes]) -> Command | None:

@@ -11,10 +11,12 @@ client that does not read is cut off at its output-buffer limit, and one that se
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
 import random
+import resource
 import signal
 import socket
 import time
@@ -40,8 +42,11 @@ log = logging.getLogger("lmdbredis")
 
 _UNREAD_REQUESTS_MAX: Final = 4096  # a session with more parsed requests is not read from until they have run
 _QUICK_SYNC_US: Final = 1000  # syncs that take longer are left to a thread
+_COLD_FAULTS: Final = 4  # pages read from the disk since the last look, to be called cold
+_WARM_REQUESTS_MAX: Final = 64  # of one session: more of its keys are not read ahead
 _COLLECT_OBJECTS: Final = 50_000  # allocations between two runs of the cycle collector
 _EVERYSEC_S: Final = 1.0
+_ALL_ADDRESSES: Final = {"*": "0.0.0.0", "::*": "::"}  # as bind has them
 _SOL_KEEPIDLE: Final = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
 
 
@@ -204,6 +209,8 @@ class RedisServer:
         self._barrier: deque[tuple[int, list[tuple[Session, bytes]]]] = deque()
         self._syncer = ThreadPoolExecutor(1, "wal-sync")
         self._syncing: Future[int] | None = None
+        self._is_cold = False  # pages have to be read from the disk: batches are read ahead
+        self._faults = 0
         self._sync_us = 0.0  # how long a sync of the log takes, running mean
         self._sync_began_ns = 0
         self._upkeep_at: asyncio.TimerHandle | None = None
@@ -255,6 +262,8 @@ class RedisServer:
         self._ticking = False
         if self._stopped.is_set():  # the store is closed
             return
+        if self._is_cold:
+            self._warm(sessions)
         try:
             left = self.executor.run(sessions, now_us())
             # Behind replies that wait, all wait: the log may be synced already, but those have not left yet.
@@ -282,6 +291,20 @@ class RedisServer:
             for connection in list(self.paused):
                 connection.resume()
         self._after_replies()
+
+    def _warm(self, sessions: list[Session]) -> None:
+        """Read ahead the keys that a batch names, side by side: one after another, each would cost the time of a disk read."""
+        row_keys = [
+            session.database.row_key(words[1]) for session in sessions for words in session.requests[:_WARM_REQUESTS_MAX] if len(words) > 1
+        ]
+        if len(row_keys) > 1:
+            self.store.warm(self.keyspace.keys, row_keys)
+
+    def _look_for_cold(self) -> None:
+        """Find out whether reads have had to wait for the disk of late: major faults tell."""
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+        self._is_cold = faults - self._faults >= _COLD_FAULTS
+        self._faults = faults
 
     def _after_replies(self) -> None:
         """Do what can wait until the replies have left: give the writer its next piece of work."""
@@ -413,6 +436,7 @@ class RedisServer:
         """Call the upkeep, and again when it says."""
         try:
             wait_ms = self.upkeep.tick(now_us(), clock_ms())
+            self._look_for_cold()
             wal = self.store.wal
             if wal.wants_spare() and self.executor.refusal is None:
                 self._syncer.submit(_prepare, wal.prepare)
@@ -487,14 +511,14 @@ class RedisServer:
         config, loop = self.config, self.loop
         if config.port:
             for address in config.bind:
-                host = address.lstrip("-")
+                host = address.removeprefix("-")
                 try:
                     server = await loop.create_server(
-                        lambda: Connection(self), None if host == "*" else host, config.port, backlog=config.tcp_backlog, reuse_address=True,
+                        lambda: Connection(self), _ALL_ADDRESSES.get(host, host), config.port, backlog=config.tcp_backlog, reuse_address=True,
                     )  # fmt: skip
                 except OSError as error:
-                    if not address.startswith("-"):
-                        raise OSError(f"Could not create server TCP listening socket {host}:{config.port}: {error.strerror or error}") from error
+                    if not address.startswith("-") or error.errno == errno.EADDRINUSE:  # an address that may be missing, is
+                        raise OSError(errors.CANNOT_LISTEN % (host, config.port, error.strerror or error)) from error
                     continue
                 self.listening.append(server)
         if config.unixsocket:
@@ -502,11 +526,14 @@ class RedisServer:
             self.listening.append(await loop.create_unix_server(lambda: Connection(self), config.unixsocket, backlog=config.tcp_backlog))
             if config.unixsocketperm:
                 Path(config.unixsocket).chmod(config.unixsocketperm)
+        if not self.listening:
+            raise OSError(errors.LISTENS_NOWHERE)
 
     async def run(self) -> int:
         """Serve until told to stop; return the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal it was started from may go
         gc.collect()
         gc.freeze()  # what is there now stays: the cycle collector need not look at it again
         gc.set_threshold(_COLLECT_OBJECTS, 20, 100)
