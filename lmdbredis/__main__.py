@@ -7,8 +7,11 @@ stops the start with its line. Exit status: 0 after an orderly shutdown, 1 for a
 from __future__ import annotations
 
 import asyncio
+import glob
+import hashlib
 import logging
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -16,11 +19,12 @@ from typing import Final
 
 import uvloop
 
-from lmdbredis import commands
+from lmdbredis import commands, errors, registry
 from lmdbredis.config import VERSION, Config, ConfigError
+from lmdbredis.directive_kinds import to_bytes, to_text
 from lmdbredis.disk import CRASH_AT, CrashingDisk, Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
-from lmdbredis.server import LEVELS, RedisServer
+from lmdbredis.server import LEVELS, RedisServer, clients_max
 
 log = logging.getLogger("lmdbredis")
 
@@ -33,6 +37,10 @@ Examples:
        lmdbredis-server /etc/redis/redis.conf --appendfsync always
        echo 'port 7777' | lmdbredis-server -
 """
+
+# The rules of a user who may do everything, as redis-server writes them; and those that must be among them.
+_PLAIN_RULES: Final = frozenset("on sanitize-payload skip-sanitize-payload ~* allkeys &* allchannels +@all allcommands".split())
+_NEEDED_RULES: Final = ({"on"}, {"~*", "allkeys"}, {"+@all", "allcommands"})
 
 _MARKS: Final = {logging.DEBUG: ".", logging.DEBUG + 5: "-", logging.INFO: "*"}
 
@@ -49,6 +57,37 @@ class _Manner(logging.Formatter):
 
 def _read(path: str) -> bytes:
     return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+
+
+def _take_safety_seriously(config: Config) -> None:
+    """Do what the configuration wants for safety's sake. Raises ConfigError for what this server would not do."""
+    for name, *rules in config.users:
+        password = to_bytes(config.requirepass)
+        passwords = {f">{config.requirepass}", "#" + hashlib.sha256(password).hexdigest()} if password else {"nopass"}
+        given = set(rules)
+        if name != "default" or not given <= _PLAIN_RULES | passwords or not all(given & needed for needed in (*_NEEDED_RULES, passwords)):
+            raise ConfigError(errors.NO_USERS % name)
+    if config.replicaof is not None:
+        raise ConfigError(errors.NO_REPLICA)
+    for name_, new_name in config.renames:
+        try:
+            registry.rename(name_, new_name)
+        except LookupError as error:
+            raise ConfigError(f"rename-command {to_text(name_)}: {error}") from None
+
+
+def _is_supervised(config: Config) -> bool:
+    """Tell whether systemd started this process and wants to know how it is."""
+    return config.supervised in {"systemd", "auto"} and bool(os.environ.get("NOTIFY_SOCKET"))
+
+
+def _tell_systemd(config: Config, state: bytes) -> None:
+    """Tell the supervisor, if there is one (sd_notify)."""
+    if _is_supervised(config):
+        address = os.environ["NOTIFY_SOCKET"]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.connect("\0" + address[1:] if address.startswith("@") else address)
+            sock.send(state)
 
 
 def _daemonize() -> None:
@@ -71,6 +110,7 @@ def _log_to(config: Config) -> None:
 
 async def _serve(config: Config, disk: Disk) -> int:
     """Open, listen, serve. Raises StorageError, OSError."""
+    _fit_clients(config)
     server = RedisServer(config, asyncio.get_running_loop(), disk)
     try:
         await server.listen()
@@ -78,7 +118,10 @@ async def _serve(config: Config, disk: Disk) -> int:
         server.store.close(checkpoint=False)
         raise
     if config.pidfile:  # only now: a server that may not have the directory must not overwrite the other's
-        Path(config.pidfile).write_text(f"{os.getpid()}\n", encoding="ascii")
+        try:
+            Path(config.pidfile).write_text(f"{os.getpid()}\n", encoding="ascii")
+        except OSError as error:
+            log.warning("Failed to write PID file: %s", error)
     keys = sum(database.keys for database in server.keyspace.databases)
     addresses = [f"{host}:{config.port}" for host in config.bind if config.port] + ([config.unixsocket] if config.unixsocket else [])
     log.info(
@@ -86,7 +129,20 @@ async def _serve(config: Config, disk: Disk) -> int:
         ", ".join(addresses) or "nowhere", Path(config.dir).resolve(), keys, server.store.replayed_rows, server.open_ms,
     )  # fmt: skip
     log.info("Ready to accept connections")
-    return await server.run()
+    _tell_systemd(config, b"STATUS=Ready to accept connections\nREADY=1\n")
+    status = await server.run()
+    _tell_systemd(config, b"STOPPING=1\n")
+    return status
+
+
+def _fit_clients(config: Config) -> None:
+    """Lower maxclients to what the system allows. Raises OSError if that is nobody."""
+    possible = clients_max(config.maxclients)
+    if possible < 1:
+        raise OSError(errors.NO_FILES % (1 - possible + config.maxclients))
+    if possible < config.maxclients:
+        log.warning("maxclients is %d instead of %d: the system allows no more open files. See 'ulimit -n'", possible, config.maxclients)
+        config.put("maxclients", str(possible))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -99,19 +155,21 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(HELP)
         return 0
     try:
-        config = Config.from_argv(words, _read)
+        config = Config.from_argv(words, _read, glob.glob)
+        commands.load()
+        _take_safety_seriously(config)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except OSError as error:
         sys.stderr.write(f"Fatal error, can't open config file '{error.filename}': {error.strerror}\n")
         return 1
-    commands.load()
-    if config.daemonize:
-        _daemonize()
     try:
+        config.put("dir", str(Path(config.dir).absolute()))
         Path(config.dir).mkdir(parents=True, exist_ok=True)
         _log_to(config)
+        if config.daemonize and not _is_supervised(config):
+            _daemonize()
         log.info("lmdbredis %s is starting, PID: %d", VERSION, os.getpid())
         crash_at = os.environ.get(CRASH_AT)
         return uvloop.run(_serve(config, CrashingDisk(crash_at) if crash_at else Disk()))

@@ -163,8 +163,9 @@ class FaultyDisk(Disk):
         super().allocate(fd, size_bytes)
 
     def commit(self, transaction: Any) -> None:
-        """Commit."""
+        """Commit, or end the transaction as the engine does where a commit fails."""
         if self.commits_fail is not None:
+            transaction.abort()
             raise self.commits_fail
         super().commit(transaction)
 
