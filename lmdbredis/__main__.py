@@ -24,7 +24,8 @@ from lmdbredis.config import VERSION, Config, ConfigError
 from lmdbredis.directive_kinds import to_bytes, to_text
 from lmdbredis.disk import CRASH_AT, CrashingDisk, Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
-from lmdbredis.server import LEVELS, RedisServer, clients_max
+from lmdbredis.measures import clients_max
+from lmdbredis.server import LEVELS, RedisServer
 
 log = logging.getLogger("lmdbredis")
 
@@ -39,7 +40,9 @@ Examples:
 """
 
 # The rules of a user who may do everything, as redis-server writes them; and those that must be among them.
-_PLAIN_RULES: Final = frozenset("on sanitize-payload skip-sanitize-payload ~* allkeys &* allchannels +@all allcommands".split())
+_PLAIN_RULES: Final = frozenset(
+    ("on", "sanitize-payload", "skip-sanitize-payload", "~*", "allkeys", "&*", "allchannels", "+@all", "allcommands")
+)
 _NEEDED_RULES: Final = ({"on"}, {"~*", "allkeys"}, {"+@all", "allcommands"})
 
 _MARKS: Final = {logging.DEBUG: ".", logging.DEBUG + 5: "-", logging.INFO: "*"}
@@ -139,7 +142,7 @@ def _fit_clients(config: Config) -> None:
     """Lower maxclients to what the system allows. Raises OSError if that is nobody."""
     possible = clients_max(config.maxclients)
     if possible < 1:
-        raise OSError(errors.NO_FILES % (1 - possible + config.maxclients))
+        raise OSError(errors.NO_FILES)
     if possible < config.maxclients:
         log.warning("maxclients is %d instead of %d: the system allows no more open files. See 'ulimit -n'", possible, config.maxclients)
         config.put("maxclients", str(possible))

@@ -143,6 +143,12 @@ NO_SUCH_CLIENT: Final = "ERR No such client"
 NO_SUCH_USER: Final = "ERR No such user '%s'"
 
 # The start.
+NO_FILES: Final = "Your current 'ulimit -n' is not enough for the server to start. Exiting."
+NO_USERS: Final = (
+    "user %s: access control lists come in a later release and would not be enforced in this one. The only user line that is accepted is "
+    "that of a default user who may do everything, with nopass or with the password that requirepass sets. Remove the line."
+)
+NO_REPLICA: Final = "replicaof: replication comes in a later release, this server would be a master of its own. Remove the line."
 LISTENS_NOWHERE: Final = "Configured to not listen anywhere, exiting."
 CANNOT_LISTEN: Final = "Could not create server TCP listening socket %s:%d: %s"
 NO_COMMAND_TO_RENAME: Final = "No such command in rename-command"
@@ -151,6 +157,7 @@ NAME_TAKEN: Final = "Target command name already exists"
 # The server.
 NO_SHUTDOWN: Final = "ERR No shutdown in progress."
 NO_CONFIG_FILE: Final = "ERR The server is running without a config file"
+TOO_MANY_CLIENTS: Final = "The operating system is not able to handle the specified number of clients, try with %d"
 LISTENS_ALREADY: Final = "lmdbredis listens where it was told to at start: restart it to change this"
 CONFIG_REWRITE: Final = "ERR Rewriting config file: %s"
 SAVE_FAILED: Final = "ERR the checkpoint failed: %s. The log has everything that was acknowledged"

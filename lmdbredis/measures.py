@@ -1,5 +1,6 @@
-"""Measures: what INFO shows of the process and its traffic. Belongs to the server's room: it asks the operating system.
+"""Measures: what INFO shows of the process and its traffic, and how many clients the system allows.
 
+It belongs to the server's room: it asks the operating system.
 Counters of sessions that are gone are added up here; those of living ones stay with them until they are asked for.
 """
 
@@ -8,12 +9,28 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from lmdbredis.server import RedisServer
     from lmdbredis.session import Session
+
+_OWN_FILES: Final = 64  # open files that are no client's: the store's, the loop's, those of clients who are being refused
+
+
+def clients_max(wanted: int) -> int:
+    """Let the process have as many open files as `wanted` clients need; return for how many clients there is room."""
+    needed = wanted + _OWN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in (needed, hard):
+        if soft == resource.RLIM_INFINITY or soft >= needed:
+            break
+        with suppress(OSError, ValueError):  # more than the hard limit is for root only
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, max(most, hard)))
+            soft = most
+    return wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - _OWN_FILES)
 
 
 class Measures:

@@ -33,7 +33,7 @@ from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
 from lmdbredis.executor import Executor
 from lmdbredis.expiry import Upkeep
 from lmdbredis.keyspace import Keyspace
-from lmdbredis.measures import Measures
+from lmdbredis.measures import Measures, clients_max
 from lmdbredis.resp import OK, encode2
 from lmdbredis.session import NO_REQUESTS, Gate, Session, Sessions
 from lmdbredis.store import Store
@@ -46,7 +46,7 @@ _COLD_FAULTS: Final = 4  # pages read from the disk since the last look, to be c
 _WARM_REQUESTS_MAX: Final = 64  # of one session: more of its keys are not read ahead
 _COLLECT_OBJECTS: Final = 50_000  # allocations between two runs of the cycle collector
 _EVERYSEC_S: Final = 1.0
-_ALL_ADDRESSES: Final = {"*": "0.0.0.0", "::*": "::"}  # as bind has them
+_ALL_ADDRESSES: Final = {"*": "0.0.0.0", "::*": "::"}  # noqa: S104 -- as bind has them
 _SOL_KEEPIDLE: Final = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
 
 
@@ -145,7 +145,10 @@ class Connection(asyncio.Protocol):
             data = data[sent:]
             self._is_clear = False
         self.transport.write(data)
-        self._is_clear = not self.transport.get_write_buffer_size()
+        pending_bytes = self.transport.get_write_buffer_size()
+        self._is_clear = not pending_bytes
+        if pending_bytes:
+            self._server.limit_output(self.session, pending_bytes)
 
     def pause(self) -> None:
         """Read no more until the requests that wait have run."""
@@ -414,21 +417,21 @@ class RedisServer:
     def _clients_cron(self) -> None:
         """Close clients that idle or do not read, as their limits say."""
         now_ms = now_us() // 1000
-        hard, soft, soft_s = self.config.client_output_buffer_limit[0]
         timeout_ms = self.config.timeout_s * 1000
         for session in self.sessions:
-            pending = session.pending_output_bytes()
-            if hard and pending > hard:
-                log.warning("Client id=%d addr=%s closed for overcoming of output buffer limits", session.id, session.address)
+            if not self.limit_output(session, session.pending_output_bytes()) and timeout_ms and now_ms - session.last_ms > timeout_ms:
                 session.kill()
-            elif soft and pending > soft:
-                session.soft_since_ms = session.soft_since_ms or now_ms
-                if now_ms - session.soft_since_ms > soft_s * 1000:
-                    session.kill()
-            else:
-                session.soft_since_ms = 0
-                if timeout_ms and now_ms - session.last_ms > timeout_ms:
-                    session.kill()
+
+    def limit_output(self, session: Session, pending_bytes: int) -> bool:
+        """Cut off a client whose unread output is past its hard limit, or past the soft one for too long; tell whether it is past one."""
+        hard, soft, soft_s = self.config.client_output_buffer_limit.normal
+        is_past_hard, is_past_soft = 0 < hard < pending_bytes, 0 < soft < pending_bytes
+        now_ms = clock_ms()
+        session.soft_since_ms = (session.soft_since_ms or now_ms) if is_past_soft else 0
+        if is_past_hard or (is_past_soft and now_ms - session.soft_since_ms > soft_s * 1000):
+            log.warning("Client id=%d addr=%s closed for overcoming of output buffer limits.", session.id, session.address)
+            session.kill()
+        return is_past_hard or is_past_soft
 
     # --- time ---------------------------------------------------------------------------------------------------------------------------
 
@@ -594,6 +597,8 @@ class RedisServer:
         names = set(changed)
         for name in sorted(names & {"port", "bind"}):
             raise ReplyError(SET_FAILED % (name, errors.LISTENS_ALREADY))
+        if "maxclients" in names and (possible := clients_max(self.config.maxclients)) < self.config.maxclients:
+            raise ReplyError(SET_FAILED % ("maxclients", errors.TOO_MANY_CLIENTS % possible))
         if "hot-layer-size" in names:
             self.keyspace.cache.size_bytes = self.config.hot_layer_size_bytes
         if "loglevel" in names:

@@ -61,7 +61,7 @@ _FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.E
 
 def _failure(error: lmdb.Error) -> DiskFull | SyncFailed:
     """Return what an error of the engine means: no room for now, or an engine that cannot be trusted any more."""
-    if isinstance(error, (*EngineFull, lmdb.ReadersFullError)) or error.code in _FULL_CODES:
+    if isinstance(error, (*EngineFull, lmdb.ReadersFullError)) or getattr(error, "code", 0) in _FULL_CODES:
         return DiskFull(str(error))
     return SyncFailed(f"the engine failed: {error}")
 
