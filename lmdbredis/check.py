@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -29,6 +28,8 @@ from lmdbredis.errors import StorageError
 from lmdbredis.ranks import BLOCK_ROWS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from lmdbredis.keyspace import Keyspace
 
 LINES_MAX: Final = 100
@@ -115,7 +116,9 @@ def _name_fault(stored: bytes, whole: bytes) -> str:
         return "a short name's row carries a whole name" if whole else ""
     if len(whole) <= fmt.NAME_BYTES_MAX:
         return "a long name's row does not carry the whole name"
-    return "" if fmt.stored_name(whole) == stored else "the digest of a long name is not that of the whole name in its row"
+    return (
+        "" if fmt.stored_name(whole) == stored else "the digest of a long name is not that of the whole name in its row"
+    )
 
 
 class _Owners:
@@ -196,7 +199,9 @@ class _Blocks:
 
     def _close(self) -> None:
         if self._size >= 0 and self._here != self._size:
-            self._add(f"{self._who}: the block at {_show(self._first)} counts {self._size} rows, there are {self._here}")
+            self._add(
+                f"{self._who}: the block at {_show(self._first)} counts {self._size} rows, there are {self._here}"
+            )
         if self._size > _BLOCK_ROWS_MAX:
             self._add(f"{self._who}: the block at {_show(self._first)} is too large: {self._size} rows")
         self._here = 0
@@ -228,7 +233,14 @@ class _Check:
 
     def run(self) -> list[str]:
         """Check everything."""
-        steps: list[Callable[[], None]] = [self._meta, self._garbage, self._keys, self._keyspaces, self._expires, self._ids]
+        steps: list[Callable[[], None]] = [
+            self._meta,
+            self._garbage,
+            self._keys,
+            self._keyspaces,
+            self._expires,
+            self._ids,
+        ]
         steps += [self._hashes, self._sets, self._lists, self._zsets, self._scores, self._chunks, self._counts]
         try:
             for step in steps:
@@ -251,7 +263,9 @@ class _Check:
         before = None
         for row in self._reader.rows(table):
             if before is not None and row[0] <= before:
-                self.add(f"{_table(table)}: {_show(row[0])} comes after {_show(before)}: keys out of order, the rest is not read")
+                self.add(
+                    f"{_table(table)}: {_show(row[0])} comes after {_show(before)}: keys out of order, the rest is not read"
+                )
                 return
             before = row[0]
             yield row
@@ -329,7 +343,11 @@ class _Check:
             if keyspace not in self._live and keyspace not in self._dead:
                 self.add(f"keys: keyspace {keyspace} has rows, but no database leads to it")
             head = self._reader.get(fmt.META, fmt.META_KEYSPACE + prefix) or b""
-            counted = keyspace in self._live and len(head) == fmt.KEYSPACE_BYTES and bool(fmt.unpack_keyspace(head)[3] & fmt.COUNTED)
+            counted = (
+                keyspace in self._live
+                and len(head) == fmt.KEYSPACE_BYTES
+                and bool(fmt.unpack_keyspace(head)[3] & fmt.COUNTED)
+            )
             blocks = _Blocks(self, fmt.KEYS, prefix, f"keyspace {keyspace}") if counted else None
             if counted:
                 self._counted.add(keyspace)
@@ -349,7 +367,9 @@ class _Check:
     def _cell(self, row_key: bytes, cell: bytes, tally: _Tally, *, is_live: bool) -> str:
         """Look at one key; return what is wrong with it, empty if nothing is."""
         if len(row_key) < 4 or not cell:
-            return "the row's key is too short" if cell else "an empty cell: a key that was created and never written back"
+            return (
+                "the row's key is too short" if cell else "an empty cell: a key that was created and never written back"
+            )
         kind = cell[0] & fmt.TYPE_MASK
         whole, body = fmt.whole_of(cell), cell[fmt.body_offset(cell) :]
         fault = _name_fault(row_key[4:], whole)
@@ -473,7 +493,9 @@ class _Check:
         owners = self._owners[kind]
         while at < len(owners.ids) and owners.ids[at] < before:
             if owners.counts[at]:
-                self.add(f"{_table(table)}: the {_NAMES[kind]} {owners.ids[at]} has no rows, its key says {owners.counts[at]}")
+                self.add(
+                    f"{_table(table)}: the {_NAMES[kind]} {owners.ids[at]} has no rows, its key says {owners.counts[at]}"
+                )
             at += 1
         return at
 
@@ -536,7 +558,9 @@ class _Check:
         self._elements(fmt.LIST, fmt.LISTS, fault_of)
         for ident, last in zip(owners.ids, owners.ends[1::2], strict=True):
             if self._reader.get(fmt.LISTS, fmt.pack_u64(ident) + fmt.pack_u64(last)) is None:
-                self.add(f"list: the list {ident}: there is no row at {last:#x}, where the key says the last one stands")
+                self.add(
+                    f"list: the list {ident}: there is no row at {last:#x}, where the key says the last one stands"
+                )
 
     def _zsets(self) -> None:
         owners = self._owners[fmt.ZSET]
@@ -550,7 +574,9 @@ class _Check:
             there = self._reader.get(fmt.SCORES, fmt.pack_u64(owners.ids[index]) + fmt.sortable(score) + member)
             if there is None:
                 return f"the score is {score!r}, but there is no row of zset.score for that"
-            return _name_fault(member, whole) or ("" if there == whole else "its row of zset.score carries another whole member")
+            return _name_fault(member, whole) or (
+                "" if there == whole else "its row of zset.score carries another whole member"
+            )
 
         self._elements(fmt.ZSET, fmt.ZSETS, fault_of)
 
@@ -587,7 +613,9 @@ class _Check:
     def _counts(self) -> None:
         """Every directory must have an owner that is counted. Sizes were compared along with the rows."""
         kinds = {table: kind for kind, table in _COUNTED_TABLE.items()}
-        for name, rows in groupby(self.rows(fmt.COUNTS), lambda row: row[0][: 5 if row[0][:1] == bytes((fmt.KEYS,)) else 9]):
+        for name, rows in groupby(
+            self.rows(fmt.COUNTS), lambda row: row[0][: 5 if row[0][:1] == bytes((fmt.KEYS,)) else 9]
+        ):
             table, owner = name[0], name[1:]
             if table == fmt.KEYS and len(owner) == 4:
                 keyspace = fmt.unpack_u32(owner)

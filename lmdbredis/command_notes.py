@@ -8,10 +8,12 @@ Laws: a table names only what differs from the rule; the tests compare every com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.registry import ADMIN, FAST, READ, WRITE, Command, Flag
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def _by_name(groups: dict[str, str]) -> dict[str, str]:

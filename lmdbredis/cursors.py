@@ -46,7 +46,8 @@ class Cursors:
     def __init__(self, random: random.Random) -> None:
         self._epoch = random.getrandbits(31) << 32
         self._number = 0  # of the token given last
-        self._held: OrderedDict[int, tuple[bytes, int]] = OrderedDict()  # token -> position, the token before it; used last, last
+        # Token -> position, the token before it; used last, last.
+        self._held: OrderedDict[int, tuple[bytes, int]] = OrderedDict()
 
     def position(self, token: int) -> bytes:
         """Return the position a token stands for: empty, the beginning, for 0 and for an unknown one. O(1)."""

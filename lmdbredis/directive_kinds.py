@@ -60,7 +60,7 @@ PERCENTILES_RANGE: Final = "latency-tracking-info-percentiles parameters should 
 BAD_EVENTS: Final = "Invalid event class character. Use 'Ag$lshzxeKEtmdn'."
 
 
-class Refused(ValueError):  # noqa: N818 -- it says what happened
+class Refused(ValueError):
     """Words that make no value of this kind; the text is Redis's."""
 
 

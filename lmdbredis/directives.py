@@ -54,7 +54,9 @@ NO_TLS: Final = (
     "lmdbredis has no TLS of its own: leave this at its default and put a TLS proxy (stunnel, HAProxy) in front"
 )
 NO_CLUSTER: Final = "lmdbredis is no cluster node: leave this at its default"
-NO_ACL: Final = "access control lists come in a later release and would not be enforced in this one: leave this at its default"
+NO_ACL: Final = (
+    "access control lists come in a later release and would not be enforced in this one: leave this at its default"
+)
 
 
 class Change(Enum):

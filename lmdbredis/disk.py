@@ -16,12 +16,14 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Sequence
 from itertools import count
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.errors import DiskFull, SyncFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 

@@ -10,12 +10,13 @@ Law: nothing here costs more than a few reads of counters, whatever the number o
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.config import VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from lmdbredis.registry import Context
 
 REDIS_VERSION: Final = "7.2.0"  # clients choose their commands by it
@@ -94,7 +95,9 @@ def _clients(cx: Context, facts: Facts) -> Fields:
         "maxclients": cx.config.maxclients,
         "client_recent_max_input_buffer": max((session.parser.buffered_bytes for session in sessions), default=0),
         "client_recent_max_output_buffer": max((session.pending_output_bytes() for session in sessions), default=0),
-        **_zeros("blocked_clients tracking_clients clients_in_timeout_table total_blocking_keys total_blocking_keys_on_nokey"),
+        **_zeros(
+            "blocked_clients tracking_clients clients_in_timeout_table total_blocking_keys total_blocking_keys_on_nokey"
+        ),
     }
 
 
@@ -139,7 +142,9 @@ def _memory(cx: Context, facts: Facts) -> Fields:
         "mem_fragmentation_ratio": _ratio(resident, used),
         "mem_fragmentation_bytes": resident - used,
         **_zeros("mem_not_counted_for_evict mem_replication_backlog mem_total_replication_buffers mem_clients_slaves"),
-        "mem_clients_normal": sum(session.pending_output_bytes() + session.parser.buffered_bytes for session in cx.server.sessions),
+        "mem_clients_normal": sum(
+            session.pending_output_bytes() + session.parser.buffered_bytes for session in cx.server.sessions
+        ),
         **_zeros("mem_cluster_links mem_aof_buffer"),
         "mem_allocator": "libc",
         **_zeros("active_defrag_running lazyfree_pending_objects"),
@@ -224,15 +229,21 @@ def _stats(cx: Context, facts: Facts) -> Fields:
         **_zeros("total_eviction_exceeded_time current_eviction_exceeded_time"),
         "keyspace_hits": cx.keyspace.hits,
         "keyspace_misses": cx.keyspace.misses,
-        **_zeros("pubsub_channels pubsub_patterns pubsubshard_channels latest_fork_usec total_forks migrate_cached_sockets"),
+        **_zeros(
+            "pubsub_channels pubsub_patterns pubsubshard_channels latest_fork_usec total_forks migrate_cached_sockets"
+        ),
         **_zeros("slave_expires_tracked_keys active_defrag_hits active_defrag_misses active_defrag_key_hits"),
         **_zeros("active_defrag_key_misses total_active_defrag_time current_active_defrag_time tracking_total_keys"),
         **_zeros("tracking_total_items tracking_total_prefixes unexpected_error_replies total_error_replies"),
         **_zeros("dump_payload_sanitizations total_reads_processed total_writes_processed io_threaded_reads_processed"),
         **_zeros("io_threaded_writes_processed client_query_buffer_limit_disconnections"),
-        **_zeros("client_output_buffer_limit_disconnections reply_buffer_shrinks reply_buffer_expands eventloop_cycles"),
+        **_zeros(
+            "client_output_buffer_limit_disconnections reply_buffer_shrinks reply_buffer_expands eventloop_cycles"
+        ),
         **_zeros("eventloop_duration_sum eventloop_duration_cmd_sum instantaneous_eventloop_cycles_per_sec"),
-        **_zeros("instantaneous_eventloop_duration_usec acl_access_denied_auth acl_access_denied_cmd acl_access_denied_key"),
+        **_zeros(
+            "instantaneous_eventloop_duration_usec acl_access_denied_auth acl_access_denied_cmd acl_access_denied_key"
+        ),
         **_zeros("acl_access_denied_channel"),
     }
 

@@ -80,10 +80,14 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         sock = transport.get_extra_info("socket")
         self._fd = sock.fileno()
+        peer = transport.get_extra_info("peername")
         if sock.family == socket.AF_UNIX:
             address = local = f"{server.config.unixsocket}:0"
+        elif peer is None:  # gone already
+            transport.abort()
+            return
         else:
-            address, local = _endpoint(transport.get_extra_info("peername")), _endpoint(sock.getsockname())
+            address, local = _endpoint(peer), _endpoint(sock.getsockname())
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _keep_alive(sock, server.config.tcp_keepalive_s)
         refusal = server.refusal_of(sock)
@@ -413,6 +417,7 @@ class RedisServer:
         self.measures.forget(session)
         self.sessions.close(session)
         self.connections.pop(session.id, None)
+        session.detach()
 
     def _clients_cron(self) -> None:
         """Close clients that idle or do not read, as their limits say."""
@@ -621,5 +626,8 @@ def _prepare(work: Callable[[], None]) -> None:
 
 def _is_loopback(sock: Any) -> bool:
     """Tell whether a socket's peer is this machine."""
-    host = sock.getpeername()[0]
+    try:
+        host = sock.getpeername()[0]
+    except OSError:  # gone already
+        return False
     return bool(host.startswith("127.") or host in {"::1", "::ffff:127.0.0.1"})

@@ -66,6 +66,10 @@ class Session:
         self.soft_since_ms = 0  # when its output passed the soft limit
         self.received_bytes = 0
         self.sent_bytes = 0
+        self.detach()
+
+    def detach(self) -> None:
+        """Have no socket: not yet, or no more. (What still pointed to a closed one would keep its buffers until the collector comes.)"""
         self.send: Callable[[bytes], None] = _nowhere
         self.kill: Callable[[], None] = lambda: None  # cut the connection now
         self.pending_output_bytes: Callable[[], int] = lambda: 0  # what the socket has not taken yet

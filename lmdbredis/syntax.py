@@ -21,7 +21,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-Node = dict[str, Any]  # name, type, display_text, key_spec_index, token, flags, arguments: those that apply, in this order
+# name, type, display_text, key_spec_index, token, flags, arguments: those that apply, in this order
+Node = dict[str, Any]
 
 _TOKEN: Final = re.compile(r"[\[\]<>|]|\.\.\.|[^\s\[\]<>|]+")
 _KEYS: Final = frozenset({"key", "key1", "key2", "newkey", "source", "destination", "dst", "src"})
@@ -100,7 +101,11 @@ class _Reader:
         found = self.alternatives("]")
         inner = found[0]
         names = [node["name"] for node in inner]
-        if len(found) == 1 and "multiple" in inner[-1].get("flags", []) and [node["name"] for node in nodes[-len(names) :]] == names:
+        if (
+            len(found) == 1
+            and "multiple" in inner[-1].get("flags", [])
+            and [node["name"] for node in nodes[-len(names) :]] == names
+        ):
             self.key_specs = specs
             if len(names) > 1:
                 nodes[-len(names) :] = [{"name": "data", "type": "block", "arguments": nodes[-len(names) :]}]

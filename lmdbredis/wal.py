@@ -58,7 +58,7 @@ def segments(directory: Path) -> list[int]:
 def reaches(directory: Path, lsn: int) -> bool:
     """Tell whether the log has bytes up to address `lsn`: whether it can have ended there, or later."""
     held = [base for base in segments(directory) if base <= lsn]
-    return bool(held) and _holds(segment_path(directory, held[-1]), lsn - held[-1])
+    return any(_holds(segment_path(directory, base), lsn - base) for base in held[-2:])  # the one that begins there may be torn
 
 
 def read(directory: Path, from_lsn: int, until_lsn: int | None = None) -> Iterator[Record]:

@@ -111,7 +111,9 @@ def test_words_that_are_cursors(word: bytes, number: int):
     assert cursor(word) == number
 
 
-@pytest.mark.parametrize("word", [b"", b"a", b"-1", b"1.5", b"1 ", b"--1", b"0x1", b"18446744073709551616", b"9" * 5000, b"\x00"])
+@pytest.mark.parametrize(
+    "word", [b"", b"a", b"-1", b"1.5", b"1 ", b"--1", b"0x1", b"18446744073709551616", b"9" * 5000, b"\x00"]
+)
 def test_words_that_are_no_cursors(word: bytes):
     """Whatever else is said is refused."""
     with pytest.raises(ReplyError) as refused:

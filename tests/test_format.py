@@ -58,15 +58,22 @@ GOLDEN = {
         "0000000000000001 0000000000000001 0000000000000001 0000000000000005 00",
     ),
     "meta: databases": (fmt.pack_databases({0: 0, 15: 300}), "82 00 00 0f cd012c"),
-    "segment": (fmt.pack_segment_header(0x1000), "4c5257414c0d0a00 00000001 0000000000001000 96d9d4bf 0000000000000000"),
+    "segment": (
+        fmt.pack_segment_header(0x1000),
+        "4c5257414c0d0a00 00000001 0000000000001000 96d9d4bf 0000000000000000",
+    ),
     "record": (
         fmt.pack_record_header(b"x", 64, 32, 1000, 0) + b"x",
         "00000001 8fe20a35 0000000000000040 0000000000000020 00000000000003e8 00 78",
     ),
     "CONTROL": (
         fmt.pack_control(fmt.Control("a" * 40, "b" * 40, 7, 1000, 12, bytes(range(136)))),
-        "4c524354524c0d0a 00000001" + "61" * 40 + "62" * 40 + "0000000000000007 00000000000003e8 000000000000000c"
-        + bytes(range(136)).hex() + "f8bf0911",
+        "4c524354524c0d0a 00000001"
+        + "61" * 40
+        + "62" * 40
+        + "0000000000000007 00000000000003e8 000000000000000c"
+        + bytes(range(136)).hex()
+        + "f8bf0911",
     ),
     "write set": (
         fmt.pack_write_set({fmt.KEYS: {b"\0\0\0\0k": b"\x01v"}, fmt.SETS: {b"m": None}}),
@@ -138,7 +145,9 @@ def test_names(a: bytes, b: bytes):
 @given(st.sampled_from([fmt.LIST, fmt.SET, fmt.ZSET, fmt.HASH]), U64, U64, st.integers(0, 7), U64, U64, U64, NAMES)
 def test_heads(kind: int, ident: int, count: int, flags: int, first: int, last: int, expire_at_ms: int, key: bytes):
     """A collection's cell gives back what was packed, whatever stands before its body."""
-    cell = fmt.pack_head(kind, ident, count, flags, first, last, expire_at_ms=expire_at_ms, whole=fmt.whole_if_long(key))
+    cell = fmt.pack_head(
+        kind, ident, count, flags, first, last, expire_at_ms=expire_at_ms, whole=fmt.whole_if_long(key)
+    )
     ends = (first, last) if kind == fmt.LIST else (0, 0)
 
     assert (ident, count, flags, *ends) == fmt.unpack_head(cell)
@@ -154,7 +163,11 @@ def test_fields(field: bytes, value: bytes):
     assert (value, fmt.whole_if_long(field)) == (fmt.field_value(row), fmt.field_whole(row))
 
 
-@given(st.dictionaries(st.integers(0, 10), st.dictionaries(st.binary(max_size=20), st.none() | st.binary(max_size=20)), max_size=4))
+@given(
+    st.dictionaries(
+        st.integers(0, 10), st.dictionaries(st.binary(max_size=20), st.none() | st.binary(max_size=20)), max_size=4
+    )
+)
 def test_write_sets(write_set: dict[int, dict[bytes, bytes | None]]):
     """A write set comes back as it was."""
     assert write_set == fmt.unpack_write_set(fmt.pack_write_set(write_set))
@@ -169,7 +182,9 @@ def test_control_damaged():
     assert fmt.unpack_control(content).txnid == 7
 
     broken = [content[:size] for size in range(len(content))] + [content + b"\0"]
-    broken += [content[:at] + bytes((content[at] ^ 1,)) + content[at + 1 :] for at in range(len(content)) if not 8 <= at < 12]
+    broken += [
+        content[:at] + bytes((content[at] ^ 1,)) + content[at + 1 :] for at in range(len(content)) if not 8 <= at < 12
+    ]
     for one in broken:
         with pytest.raises(StorageError, match="CONTROL is damaged"):
             fmt.unpack_control(one)

@@ -303,10 +303,21 @@ def test_long_fields_that_begin_alike(pair: Pair):
     many = [f"{prefix}{n}" for n in range(300)]
     script: list[object] = [("HSET", "k", *(word for field in fields for word in (field, "v")))]
     script += [("HSET", "k", *(word for field in many for word in (field, field[-3:])))]
-    script += ["HLEN k", "HKEYS k", "HVALS k", "HGETALL k", "HRANDFIELD k 20 WITHVALUES", "HRANDFIELD k -20", "HRANDFIELD k 400"]
+    script += [
+        "HLEN k",
+        "HKEYS k",
+        "HVALS k",
+        "HGETALL k",
+        "HRANDFIELD k 20 WITHVALUES",
+        "HRANDFIELD k -20",
+        "HRANDFIELD k 400",
+    ]
     script += [("HSCAN", "k", 0, "MATCH", f"{prefix}{end}", "COUNT", 7) for end in ("*", "1*", "29?", "")]
     script += [("HSCAN", "k", 0, "COUNT", 7), "HSCAN k 0 MATCH xxxxx* COUNT 3", "COPY k c", "HGETALL c"]
-    script += [("HGET", "c", field) for field in many[::7]] + [("HSTRLEN", "k", many[250]), ("HINCRBY", "k", many[9], 5)]
+    script += [("HGET", "c", field) for field in many[::7]] + [
+        ("HSTRLEN", "k", many[250]),
+        ("HINCRBY", "k", many[9], 5),
+    ]
     script += [("HDEL", "k", *many[:290]), "HGETALL k", "HLEN c", "HRANDFIELD k", ("HDEL", "c", *many), "HGETALL c"]
     pair.run(script)
 

@@ -587,10 +587,20 @@ def test_random_keys_over_many_thresholds(pair: Pair):
 def test_a_literal_prefix_is_sought(ours: Server):
     """SCAN MATCH with a literal beginning visits only keys that begin so: a few steps, however many keys there are."""
     client = ours.client()
-    client.pipeline([("MSET", *(word for n in range(start, start + 1000) for word in (f"many:{n}", n))) for start in range(0, 10_000, 1000)])
+    client.pipeline(
+        [
+            ("MSET", *(word for n in range(start, start + 1000) for word in (f"many:{n}", n)))
+            for start in range(0, 10_000, 1000)
+        ]
+    )
     client.call("MSET", "few:1", 1, "few:2", 2, "z", 3)
 
-    for glob, found in (("few:*", {b"few:1", b"few:2"}), ("few:[12]", {b"few:1", b"few:2"}), ("nobody*", set()), ("few:2", {b"few:2"})):
+    for glob, found in (
+        ("few:*", {b"few:1", b"few:2"}),
+        ("few:[12]", {b"few:1", b"few:2"}),
+        ("nobody*", set()),
+        ("few:2", {b"few:2"}),
+    ):
         cursor, names = client.call("SCAN", 0, "MATCH", glob, "COUNT", 10).items()
         assert (cursor.value, {name.value for name in names.items()}) == (b"0", found)
         assert {name.value for name in client.call("KEYS", glob).items()} == found
@@ -606,7 +616,9 @@ def test_random_keys_are_alive_and_of_every_kind(ours: Server):
     client = ours.client()
     client.call("DEBUG", "SET-ACTIVE-EXPIRE", 0)
     try:
-        client.pipeline([("SET", f"dead{n}", n, "PX", 1) for n in range(300)] + [("SET", f"alive{n}", n) for n in range(5)])
+        client.pipeline(
+            [("SET", f"dead{n}", n, "PX", 1) for n in range(300)] + [("SET", f"alive{n}", n) for n in range(5)]
+        )
         time.sleep(0.01)
         seen = {client.call("RANDOMKEY").value for _ in range(200)}
 

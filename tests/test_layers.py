@@ -19,7 +19,18 @@ PACKAGE = Path(fmt.__file__).resolve().parent
 
 # The rooms at the top, which alone know the outside world: sockets, clocks, chance.
 IMPURE = {"__main__", "server", "measures"}
-OUTSIDE_WORLD = {"asyncio", "uvloop", "socket", "selectors", "time", "datetime", "random", "secrets", "uuid", "subprocess"}
+OUTSIDE_WORLD = {
+    "asyncio",
+    "uvloop",
+    "socket",
+    "selectors",
+    "time",
+    "datetime",
+    "random",
+    "secrets",
+    "uuid",
+    "subprocess",
+}
 CHANCE_CALLS = {"urandom", "getrandom"}
 # Who may import what nobody else may.
 ONLY = {
@@ -36,7 +47,13 @@ SUB_DATABASES = {
 # What a command may not name: rows and whatever holds them.
 BELOW_COMMANDS = {"lmdb", "lmdbredis.store", "lmdbredis.table", "lmdbredis.ranks", "lmdbredis.wal", "lmdbredis.disk"}
 # What a datatype may not name: replies, words, sessions, the table of commands.
-ABOVE_DATATYPES = {"lmdbredis.resp", "lmdbredis.requests", "lmdbredis.registry", "lmdbredis.session", "lmdbredis.arguments"}
+ABOVE_DATATYPES = {
+    "lmdbredis.resp",
+    "lmdbredis.requests",
+    "lmdbredis.registry",
+    "lmdbredis.session",
+    "lmdbredis.arguments",
+}
 # The refusals that come from rows, not from words.
 DATATYPE_ERRORS = {"ReplyError", "StorageError", "WRONG_TYPE", "LIST_EXHAUSTED"}
 # An error text as a client sees it: a code in capitals and words.
@@ -145,8 +162,14 @@ def test_no_command_knows_rows():
 
     found = []
     for room in COMMANDS:
-        found += [f"{room.name}:{room.imported(module)} imports {module}" for module in BELOW_COMMANDS if room.imported(module)]
-        found += [f"{room.name}:{line} uses .{name}" for name, line in room.attributes() if name in SUB_DATABASES | {"tables"}]
+        found += [
+            f"{room.name}:{room.imported(module)} imports {module}"
+            for module in BELOW_COMMANDS
+            if room.imported(module)
+        ]
+        found += [
+            f"{room.name}:{line} uses .{name}" for name, line in room.attributes() if name in SUB_DATABASES | {"tables"}
+        ]
         found += [
             f"{room.name}:{line} imports {name}"
             for name, line in room.names.items()
@@ -172,7 +195,11 @@ def test_no_datatype_knows_a_reply():
     """No datatype knows replies, words, sessions or commands; of the error texts only those that come from rows."""
     found = []
     for room in DATATYPES:
-        found += [f"{room.name}:{room.imported(module)} imports {module}" for module in ABOVE_DATATYPES if room.imported(module)]
+        found += [
+            f"{room.name}:{room.imported(module)} imports {module}"
+            for module in ABOVE_DATATYPES
+            if room.imported(module)
+        ]
         found += [
             f"{room.name}:{line} imports {name}"
             for name, line in room.names.items()

@@ -95,7 +95,9 @@ class Room:
         written = list(self.keyspace.ranks.blocks(table, entry.owner))
         assert sum(size for _, size in written) == entry.count
         self.keyspace.ranks.forget(table, entry.owner)
-        assert [self.keyspace.ranks.rank(table, entry.owner, row_key[8:], counted=True) for row_key in row_keys] == list(range(entry.count))
+        assert [
+            self.keyspace.ranks.rank(table, entry.owner, row_key[8:], counted=True) for row_key in row_keys
+        ] == list(range(entry.count))
 
     def check(self) -> None:
         """Hold hash and set against their models and their laws."""
@@ -136,7 +138,13 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
     monkeypatch.setattr(ranks, "_JOINED_ROWS_MAX", 6)
     monkeypatch.setattr(ranks, "_WAITING_ROWS", 32)
     monkeypatch.setattr(ranks, "_GROUP_BLOCKS", 4)
-    for name, value in (("_PORTION_FIRST", 2), ("_PORTION_MAX", 4), ("_PROBES_MAX", 2), ("_NEAR_ROWS", 3), ("SMALL_MAX", 4)):
+    for name, value in (
+        ("_PORTION_FIRST", 2),
+        ("_PORTION_MAX", 4),
+        ("_PROBES_MAX", 2),
+        ("_NEAR_ROWS", 3),
+        ("SMALL_MAX", 4),
+    ):
         monkeypatch.setattr(members, name, value)
     monkeypatch.setattr(sets, "_DECKS_MAX", 2)
     made = Room(tmp_path)
@@ -280,7 +288,9 @@ universe = st.lists(st.sampled_from([*NAMES, *(b"u%d" % n for n in range(40))]),
 
 
 @given(
-    operands=st.lists(universe, min_size=1, max_size=4), ratio=st.sampled_from([0, 1, 8]), portion=st.sampled_from([2, 64])
+    operands=st.lists(universe, min_size=1, max_size=4),
+    ratio=st.sampled_from([0, 1, 8]),
+    portion=st.sampled_from([2, 64]),
 )
 def test_algebra(room: Room, operands: list[list[bytes]], ratio: int, portion: int):
     """Union, intersection and difference are those of Python's sets, nothing comes twice, by walks and by point reads."""
@@ -315,7 +325,9 @@ def test_a_walk_ends_with_its_collection(roomy: Room):
     other = roomy.fill_set([b"m%03d" % n for n in range(290)], b"other")
     roomy.fill_set([b"m299"], b"behind it")
 
-    assert list(sets.names(roomy.db, sets.difference(roomy.db, first, [other]))) == [b"m%03d" % n for n in range(290, 300)]
+    assert list(sets.names(roomy.db, sets.difference(roomy.db, first, [other]))) == [
+        b"m%03d" % n for n in range(290, 300)
+    ]
 
 
 def test_among_gives_up_a_walk_that_is_too_long(room: Room):

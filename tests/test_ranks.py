@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from bisect import bisect_left, insort
-from collections.abc import Iterator
+from bisect import bisect_left
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -17,6 +17,9 @@ from lmdbredis import ranks as room
 from lmdbredis.ranks import BLOCK_ROWS, Ranks
 from lmdbredis.store import Store
 from tests.crash import FaultyDisk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OWNER = fmt.pack_u64(7)
 NEIGHBOURS = (fmt.pack_u64(6), fmt.pack_u64(8))  # whose rows stand before and after
@@ -67,7 +70,9 @@ class Counted:
                 count = chance.randint(1, len(self.rows) - index)
                 expected = [OWNER + row for row in self.rows[index : index + count]]
                 assert expected == self.ranks.take_keys(self.table, OWNER, index, count, counted=self.counted)
-                assert [(key, b"v" + key[8:]) for key in expected] == self.ranks.take(self.table, OWNER, index, count, counted=self.counted)
+                assert [(key, b"v" + key[8:]) for key in expected] == self.ranks.take(
+                    self.table, OWNER, index, count, counted=self.counted
+                )
 
     def check_blocks(self) -> None:
         """Count every block's rows, and compare memory with what is written."""

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,8 @@ from tests import readme
 from tests.servers import Lmdbredis
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.servers import Server
 
 ROOT = readme.README.parent
@@ -44,8 +45,12 @@ def test_missing_commands_are_listed(oracle: Server):
     theirs = set()
     for name, fields in pairs(oracle.client().call("COMMAND", "DOCS").plain()).items():
         inner = pairs(pairs(fields).get(b"subcommands", [])) if name.decode() in ours else {}
-        theirs |= {one.decode() for one, its in {name: fields, **inner}.items() if version(pairs(its)[b"since"]) <= REFERENCE}
-    named = re.findall(r"`([A-Z][A-Z_-]+(?: [A-Z-]+)?)`", section("## What is missing").partition("Where an answer differs")[0])
+        theirs |= {
+            one.decode() for one, its in {name: fields, **inner}.items() if version(pairs(its)[b"since"]) <= REFERENCE
+        }
+    named = re.findall(
+        r"`([A-Z][A-Z_-]+(?: [A-Z-]+)?)`", section("## What is missing").partition("Where an answer differs")[0]
+    )
     listed = [name.lower().replace(" ", "|") for name in named]
 
     assert sorted(listed) == sorted(theirs - ours)
@@ -73,14 +78,18 @@ def test_rooms_are_on_the_map():
 
 def test_make_targets_exist():
     """Every `make` of the README is a target of the Makefile, and the other way round."""
-    targets = set(re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split())
+    targets = set(
+        re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split()
+    )
 
     assert set(re.findall(r"(?:^|[`$] ?)make ([a-z]+)", TEXT, re.MULTILINE)) == targets - {"clean"}
 
 
 def test_links_lead_somewhere():
     """Every link into the repository leads to a file, every link into the text to a heading."""
-    headings = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)}
+    headings = {
+        re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
+    }
     measured = (ROOT / "benchmarks" / "RESULTS.md").exists()  # results and plots come with the first `make bench`
     for link in re.findall(r"\]\(([^)]+)\)", TEXT):
         if link.startswith("#"):

@@ -114,7 +114,14 @@ def test_info_fields(client: RawClient):
     assert re.fullmatch("[0-9a-f]{40}", fields["run_id"])
     assert re.fullmatch("[0-9a-f]{40}", fields["master_replid"])
     assert int(fields["connected_clients"]) >= 1
-    for name in ("used_memory", "used_memory_rss", "used_memory_peak", "wal_lsn", "dirty_rows", "total_net_input_bytes"):
+    for name in (
+        "used_memory",
+        "used_memory_rss",
+        "used_memory_peak",
+        "wal_lsn",
+        "dirty_rows",
+        "total_net_input_bytes",
+    ):
         assert fields[name].isdigit(), name
 
 
@@ -134,7 +141,9 @@ def test_info_counts(client: RawClient):
     """Commands, connections, bytes, hits and misses, keys and their expiries are counted; RESETSTAT starts again."""
     client.call("CONFIG", "RESETSTAT")
     before = info(client)
-    client.pipeline([("SET", "a", 1), ("SET", "b", 1, "EX", 1000), ("GET", "a"), ("GET", "missing"), ("EXISTS", "a", "missing")])
+    client.pipeline(
+        [("SET", "a", 1), ("SET", "b", 1, "EX", 1000), ("GET", "a"), ("GET", "missing"), ("EXISTS", "a", "missing")]
+    )
     after = info(client)
 
     assert int(after["total_commands_processed"]) - int(before["total_commands_processed"]) == 6
@@ -188,17 +197,24 @@ def test_config(pair: Pair, fresh: tuple[RawClient, RawClient]):
 
 def test_config_globs(client: RawClient):
     """CONFIG GET takes globs, and finds every directive by ``*``."""
+
     def names(*patterns: str) -> set[bytes]:
         return {item.value for item in client.call("CONFIG", "GET", *patterns).items()[::2]}
 
-    assert names("*max-listpack-e*", "APPENDFSYNC") >= {b"hash-max-listpack-entries", b"zset-max-listpack-entries", b"APPENDFSYNC"}
+    assert names("*max-listpack-e*", "APPENDFSYNC") >= {
+        b"hash-max-listpack-entries",
+        b"zset-max-listpack-entries",
+        b"APPENDFSYNC",
+    }
     assert names("m?xmemory") == {b"maxmemory"}
     assert len(names("*")) > 200
 
 
 def test_config_set_reaches_what_it_names(client: RawClient, ours: Server):
     """A changed password asks new clients and leaves the old ones alone; where the server listens cannot be changed."""
-    assert client.call("CONFIG", "SET", "port", 1).value.startswith(b"ERR CONFIG SET failed (possibly related to argument 'port')")
+    assert client.call("CONFIG", "SET", "port", 1).value.startswith(
+        b"ERR CONFIG SET failed (possibly related to argument 'port')"
+    )
     assert client.call("CONFIG", "SET", "requirepass", "secret").value == b"OK"
     try:
         assert client.call("SET", "a", 1).value == b"OK"
@@ -322,7 +338,9 @@ def test_memory_usage(client: RawClient):
 def test_memory_stats(pair: Pair):
     """MEMORY STATS and DOCTOR answer in the oracle's shape."""
     ours, theirs = (client.call("MEMORY", "STATS") for client in pair.clients())
-    kinds = dict(zip((item.value for item in theirs.items()[::2]), (item.kind for item in theirs.items()[1::2]), strict=True))
+    kinds = dict(
+        zip((item.value for item in theirs.items()[::2]), (item.kind for item in theirs.items()[1::2]), strict=True)
+    )
 
     assert ours.kind == theirs.kind
     for name, value in zip(ours.items()[::2], ours.items()[1::2], strict=True):
@@ -349,8 +367,22 @@ def test_encodings_at_their_limits(pair: Pair):
             words = [word for n in range(count) for word in element.format(n=n).split()]
             script += ["DEL k", (*start.split(), *words), "OBJECT ENCODING k"]
     for length in (63, 64, 65, 600):
-        script += ["DEL k", f"HSET k <{length}> v", "OBJECT ENCODING k", "DEL k", f"HSET k f <{length}>", "OBJECT ENCODING k"]
-        script += ["DEL k", f"SADD k <{length}>", "OBJECT ENCODING k", "DEL k", f"ZADD k 1 <{length}>", "OBJECT ENCODING k"]
+        script += [
+            "DEL k",
+            f"HSET k <{length}> v",
+            "OBJECT ENCODING k",
+            "DEL k",
+            f"HSET k f <{length}>",
+            "OBJECT ENCODING k",
+        ]
+        script += [
+            "DEL k",
+            f"SADD k <{length}>",
+            "OBJECT ENCODING k",
+            "DEL k",
+            f"ZADD k 1 <{length}>",
+            "OBJECT ENCODING k",
+        ]
     script += ["DEL k", "RPUSH k <8000>", "OBJECT ENCODING k", "DEL k", "RPUSH k <9000>", "OBJECT ENCODING k"]
     script += ["DEL k", ("RPUSH", "k", *["x" * 20] * 500), "OBJECT ENCODING k", "SET s <10000>", "OBJECT ENCODING s"]
     pair.run(script)
@@ -359,8 +391,24 @@ def test_encodings_at_their_limits(pair: Pair):
         "set-max-listpack-value 3", "zset-max-listpack-entries 2", "zset-max-listpack-value 3", "list-max-listpack-size 2",
         "list-max-listpack-size -1",
     ]  # fmt: skip
-    values = ["HSET k a 1 b 2", "HSET k a 1 b 2 c 3", "HSET k abcd 1", "SADD k 1 2", "SADD k 1 2 3", "SADD k a b c", "SADD k abcd"]
-    values += ["ZADD k 1 a 2 b", "ZADD k 1 a 2 b 3 c", "ZADD k 1 abcd", "RPUSH k a b", "RPUSH k a b c", "RPUSH k <4090>", "RPUSH k <5000>"]
+    values = [
+        "HSET k a 1 b 2",
+        "HSET k a 1 b 2 c 3",
+        "HSET k abcd 1",
+        "SADD k 1 2",
+        "SADD k 1 2 3",
+        "SADD k a b c",
+        "SADD k abcd",
+    ]
+    values += [
+        "ZADD k 1 a 2 b",
+        "ZADD k 1 a 2 b 3 c",
+        "ZADD k 1 abcd",
+        "RPUSH k a b",
+        "RPUSH k a b c",
+        "RPUSH k <4090>",
+        "RPUSH k <5000>",
+    ]
     for limit in limits:
         pair.run([f"CONFIG SET {limit}", *(line for value in values for line in ("DEL k", value, "OBJECT ENCODING k"))])
 
@@ -368,7 +416,13 @@ def test_encodings_at_their_limits(pair: Pair):
 def test_object_under_another_policy(pair: Pair):
     """FREQ asks for an LFU policy and IDLETIME for any other."""
     for policy in ("allkeys-lfu", "volatile-lfu", "allkeys-lru", "noeviction"):
-        pair.run([f"CONFIG SET maxmemory-policy {policy}", "SET k v", *table("OBJECT", ["FREQ", "IDLETIME", "REFCOUNT"], ["k", "missing"])])
+        pair.run(
+            [
+                f"CONFIG SET maxmemory-policy {policy}",
+                "SET k v",
+                *table("OBJECT", ["FREQ", "IDLETIME", "REFCOUNT"], ["k", "missing"]),
+            ]
+        )
 
 
 # DEBUG.
@@ -403,7 +457,16 @@ def test_debug_reload(client: RawClient, ours: Server):
     client.pipeline([("SELECT", 3), ("SET", "a", 1, "EX", 1000), ("RPUSH", "l", *range(600))])
     with ours.connect() as other:
         other.call("SELECT", 3)
-        replies = client.pipeline([("INCR", "a"), ("DEBUG", "RELOAD"), ("INCR", "a"), ("DEBUG", "RELOAD", "NOSAVE"), ("LLEN", "l"), ("DEBUG", "CHECK")])
+        replies = client.pipeline(
+            [
+                ("INCR", "a"),
+                ("DEBUG", "RELOAD"),
+                ("INCR", "a"),
+                ("DEBUG", "RELOAD", "NOSAVE"),
+                ("LLEN", "l"),
+                ("DEBUG", "CHECK"),
+            ]
+        )
 
         assert [reply.value for reply in replies] == [2, b"OK", 3, b"OK", 600, b"OK"]
         assert other.call("GET", "a").value == b"3"
@@ -445,7 +508,16 @@ def test_debug_own(client: RawClient):
     client.call("RPUSH", "l", "a")
     assert b"encoding:listpack" in client.call("DEBUG", "OBJECT", "l").value
     lines = [item.value.decode() for item in client.call("DEBUG", "HELP").items()]
-    assert [line.split()[0] for line in lines[1::2]] == ["CHANGE-REPL-ID", "CHECK", "OBJECT", "RELOAD", "SET-ACTIVE-EXPIRE", "SLEEP", "STRINGMATCH-LEN", "HELP"]
+    assert [line.split()[0] for line in lines[1::2]] == [
+        "CHANGE-REPL-ID",
+        "CHECK",
+        "OBJECT",
+        "RELOAD",
+        "SET-ACTIVE-EXPIRE",
+        "SLEEP",
+        "STRINGMATCH-LEN",
+        "HELP",
+    ]
 
 
 # The rest.
@@ -453,7 +525,13 @@ def test_debug_own(client: RawClient):
 
 def test_lolwut(client: RawClient):
     """LOLWUT draws as large as it is told, never the same twice, and tells the version."""
-    for words, columns, rows in (((), 66, 12), (("VERSION", "5"), 66, 12), (("VERSION", "6", "20", "5"), 20, 5), (("30",), 30, 12), (("9999", "9999"), 160, 60)):
+    for words, columns, rows in (
+        ((), 66, 12),
+        (("VERSION", "5"), 66, 12),
+        (("VERSION", "6", "20", "5"), 20, 5),
+        (("30",), 30, 12),
+        (("9999", "9999"), 160, 60),
+    ):
         *drawing, empty, last = text_of(client, "LOLWUT", *words).splitlines()
 
         assert (len(drawing), empty) == (rows, "")
@@ -484,7 +562,9 @@ def test_a_password_and_much_behind_it(ours: Server):
         many = [f"k{number}" for number in range(100)]
         for login in (["AUTH", "secret"], ["HELLO", "2", "AUTH", "default", "secret"]):
             with ours.connect() as client:
-                client.send(pack(login) + pack(["SET", "big", "x" * 100_000]) + pack(["EXISTS", "big", *many]) + pack(["PING"]))
+                client.send(
+                    pack(login) + pack(["SET", "big", "x" * 100_000]) + pack(["EXISTS", "big", *many]) + pack(["PING"])
+                )
                 replies = [client.read()[0].value for _ in range(4)]
 
                 assert replies[1:] == [b"OK", 1, b"PONG"]
@@ -523,7 +603,16 @@ def test_selecting_in_a_batch_that_fails(tmp_path: Path):
             return [words[0], str(spoilt)] if words else None
 
     with Spoilt(env={"PYTHONPATH": "."}) as server, server.connect() as client:
-        replies = client.pipeline([("SET", "a", 1), ("CLIENT", "SETNAME", "me"), ("SELECT", 1), ("SET", "b", 1), ("SPOIL", "c"), ("SET", "d", 1)])
+        replies = client.pipeline(
+            [
+                ("SET", "a", 1),
+                ("CLIENT", "SETNAME", "me"),
+                ("SELECT", 1),
+                ("SET", "b", 1),
+                ("SPOIL", "c"),
+                ("SET", "d", 1),
+            ]
+        )
 
         assert [reply.value for reply in replies[:4]] == [b"OK"] * 4
         assert replies[4].value.startswith(b"ERR internal error: ZeroDivisionError")

@@ -344,7 +344,15 @@ def test_long_members_that_begin_alike(pair: Pair):
     script += [("SADD", "o", *many[100:200], "b", "c"), "SCARD k", "SMEMBERS k"]
     script += ["SINTER k o", "SUNION k o", "SDIFF k o", "SDIFF o k", "SINTERCARD 2 k o", "SINTERCARD 2 k o LIMIT 30"]
     script += ["SINTERSTORE i k o", "SUNIONSTORE u k o", "SDIFFSTORE d k o", "SUNIONSTORE k k d", "SDIFFSTORE o o d"]
-    script += ["SMEMBERS i", "SMEMBERS u", "SMEMBERS d", "COPY u c", "SMEMBERS c", "SRANDMEMBER c 30", "SRANDMEMBER c -30"]
+    script += [
+        "SMEMBERS i",
+        "SMEMBERS u",
+        "SMEMBERS d",
+        "COPY u c",
+        "SMEMBERS c",
+        "SRANDMEMBER c 30",
+        "SRANDMEMBER c -30",
+    ]
     script += [("SSCAN", "c", 0, "MATCH", f"{prefix}{end}", "COUNT", 7) for end in ("*", "1*", "29?", "")]
     script += [("SMISMEMBER", "c", *many[::9]), *[("SMOVE", "c", "m", member) for member in many[::11]], "SMEMBERS m"]
     script += [*["SPOP c"] * 40, "SPOP c 100", "SCARD c", ("SREM", "u", *many), "SMEMBERS u", "SPOP u 100", "EXISTS u"]
@@ -366,7 +374,9 @@ def test_operands_of_unlike_sizes(pair: Pair):
     """Intersections and differences agree whether the operands are of like size or one is far larger, dense or sparse."""
     script: list[object] = [*filled(3000, "big"), *filled(2900, "like"), *filled(40, "few"), "SADD few m2999 m1500 zzz"]
     script += [("SADD", "dense", *(f"m15{n:03}" for n in range(1000)), "m0"), ("SADD", "ends", "a", "m1501", "z")]
-    pairs = [f"{a} {b}" for a in ("big", "like", "few", "dense", "ends") for b in ("big", "like", "few", "dense", "ends")]
+    pairs = [
+        f"{a} {b}" for a in ("big", "like", "few", "dense", "ends") for b in ("big", "like", "few", "dense", "ends")
+    ]
     script += [f"SINTERCARD 2 {words}" for words in pairs] + table(["SDIFF", "SINTER"], pairs)
     script += table("SINTERCARD", [f"3 {words} few" for words in pairs], ["", "LIMIT 2"])
     script += ["SUNIONSTORE u big like few dense ends", "SCARD u", "SDIFFSTORE u u big", "SMEMBERS u"]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
+from lmdb import verify
 
 from lmdbredis import format as fmt
 from lmdbredis import wal
@@ -397,23 +398,24 @@ def test_full_at_control(store: Store, disk: HeldDisk, tmp_path: Path):
     store.checkpoint()
     names = store.control.txnid
     for number in range(12):
-        disk.room_bytes = 1
-        put_in_log = disk.room_bytes
-        disk.room_bytes = None
-        put(store, **{f"k{index}": f"{number}" * 100 for index in range(500)})
+        for key in list(rows(store)):
+            store.tables[fmt.SETS].delete(key)
+        put(store, **{f"{number}.{index}": f"{number}" * (index % 150) for index in range(400)})
         store.begin_commit()
         while store.is_committing:
             store.poll()
-        disk.room_bytes = put_in_log
+        disk.room_bytes = 1
         store.begin_sync()
         with pytest.raises(DiskFull):
             while store._syncing is not None:
                 store.poll()
+        disk.room_bytes = None
     assert names == store.control.txnid == fmt.unpack_control((store.directory / "CONTROL").read_bytes()).txnid
-    disk.room_bytes = None
     expected = rows(store)
 
     assert expected == reopened(killed(store.directory, tmp_path / "copy"))
+    open_store(killed(store.directory, tmp_path / "copy")).close()
+    assert verify.verify(str(tmp_path / "copy" / "data.mdb")) == []
     store.checkpoint()
     assert store.control.txnid > names
     assert expected == reopened(killed(store.directory, tmp_path / "copy"))
@@ -736,8 +738,6 @@ def test_power_loss(tmp_path: Path, zeroed: str):
     assert expected == reopened(copy)
     store = open_store(again)
     store.close()
-    from lmdb import verify
-
     assert verify.verify(str(again / "data.mdb")) == []
 
 

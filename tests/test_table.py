@@ -92,6 +92,7 @@ def test_documentation(found: Command):
 @pytest.mark.parametrize("found", PLAIN, ids=[found.name for found in PLAIN])
 def test_syntax_and_arity_agree(found: Command):
     """The least number of words that the syntax line asks for is the least that the command takes."""
+
     def least(node: syntax.Node) -> int:
         flags = node.get("flags", [])
         own = int("token" in node and node["type"] != "pure-token")
@@ -131,7 +132,10 @@ def docs(reply: Any) -> dict[bytes, dict[bytes, Any]]:
         fields = pairs(value)
         found[name] = {field: inner.value for field, inner in fields.items()}
         if b"subcommands" in fields:
-            found |= {inner: {f: v.value for f, v in pairs(one).items()} for inner, one in pairs(fields[b"subcommands"]).items()}
+            found |= {
+                inner: {f: v.value for f, v in pairs(one).items()}
+                for inner, one in pairs(fields[b"subcommands"]).items()
+            }
     return found
 
 

@@ -17,11 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FILE_LINES_MAX = 650
 FUNCTION_LINES_MAX = 70
 # Path -> why it may be longer.
-LONG_FILES: dict[str, str] = {
-}
+LONG_FILES: dict[str, str] = {}
 # "path::function" -> why it may be longer.
-LONG_FUNCTIONS: dict[str, str] = {
-}
+LONG_FUNCTIONS: dict[str, str] = {}
 
 LEFTOVERS = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b")
 # What a path of somebody's machine looks like. Paths that every machine has (/dev, /etc, /proc, /sys, /tmp, /usr, /var) are none.
@@ -39,7 +37,24 @@ ONE_WORD = {
     r"save ?points?": "checkpoint",
     r"user key": "key",
 }
-ABBREVIATIONS = {"cfg", "conf", "ctx", "msg", "idx", "tmp", "num", "cnt", "ptr", "cb", "conn", "cmd", "args", "kwargs", "val", "elem"}
+ABBREVIATIONS = {
+    "cfg",
+    "conf",
+    "ctx",
+    "msg",
+    "idx",
+    "tmp",
+    "num",
+    "cnt",
+    "ptr",
+    "cb",
+    "conn",
+    "cmd",
+    "args",
+    "kwargs",
+    "val",
+    "elem",
+}
 
 
 @cache
@@ -57,7 +72,11 @@ def committed() -> list[Path]:
 @cache
 def modules() -> dict[str, ast.Module]:
     """Return path -> syntax tree of every Python file."""
-    return {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in committed() if path.suffix == ".py"}
+    return {
+        str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8"))
+        for path in committed()
+        if path.suffix == ".py"
+    }
 
 
 def functions(tree: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -146,6 +165,17 @@ def test_names_are_words():
 
 def test_top_level_is_fixed():
     """The top level holds what the README's map shows and nothing else."""
-    wanted = {"pyproject.toml", "README.md", "Makefile", "LICENSE", ".gitignore", ".ci", "lmdbredis", "tests", "tools", "benchmarks"}
+    wanted = {
+        "pyproject.toml",
+        "README.md",
+        "Makefile",
+        "LICENSE",
+        ".gitignore",
+        ".ci",
+        "lmdbredis",
+        "tests",
+        "tools",
+        "benchmarks",
+    }
 
     assert {path.relative_to(ROOT).parts[0] for path in committed()} == wanted

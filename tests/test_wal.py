@@ -55,7 +55,9 @@ def only(directory: Path) -> Path:
 
 
 @given(st.lists(st.binary(max_size=300), max_size=40), st.integers(100, 1000), st.data())
-def test_read_back(tmp_path_factory: pytest.TempPathFactory, parts: list[bytes], segment_bytes: int, data: st.DataObject):
+def test_read_back(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[bytes], segment_bytes: int, data: st.DataObject
+):
     """Records come back in order, from the beginning or from any of their addresses, across segments and openings."""
     directory = tmp_path_factory.mktemp("log")
     cut = data.draw(st.integers(0, len(parts)))
@@ -85,7 +87,9 @@ def test_record_fields(tmp_path: Path):
     assert (HEAD, first, 111, 3, b"one") == one
     assert (first, 222, 0) == (two.lsn, two.time_ms, two.flags)
     content = only(tmp_path).read_bytes()
-    synced = [fmt.unpack_record_header(content[record.lsn : record.lsn + RECORD]).synced_lsn for record in (one, two, three)]
+    synced = [
+        fmt.unpack_record_header(content[record.lsn : record.lsn + RECORD]).synced_lsn for record in (one, two, three)
+    ]
     assert synced == [HEAD, HEAD, two.end_lsn]
 
 
@@ -247,6 +251,8 @@ def test_segment_without_records(tmp_path: Path):
     following = wal.segment_path(tmp_path, ends[0])
     for head in (fmt.pack_segment_header(ends[0]), fmt.pack_segment_header(ends[0])[:20], b"", bytes(256)):
         following.write_bytes(head.ljust(256, b"\0") if head else b"")
+        assert wal.reaches(tmp_path, ends[0])
+        assert not wal.reaches(tmp_path, ends[0] + 300)
         log = open_end(tmp_path, segment_bytes=256)
         assert log.end_lsn == ends[0] + HEAD
         log.append(b"next", 2)
@@ -361,7 +367,8 @@ def test_sync_failed(tmp_path: Path):
     assert synced == log.synced_lsn
     with pytest.raises(SyncFailed):
         log.close()
-    with pytest.raises(SyncFailed):  # what a crashed server wrote must be synced before anything is promised on top of it
+    # What a crashed server wrote must be synced before anything is promised on top of it.
+    with pytest.raises(SyncFailed):
         open_end(tmp_path, disk=disk)
 
 
@@ -400,7 +407,7 @@ def test_syncs_while_appending(tmp_path: Path):
         try:
             while not done.is_set():
                 log.sync()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- whatever it is, it is shown below
             failures.append(error)
 
     thread = threading.Thread(target=sync)
@@ -463,7 +470,11 @@ def test_prepare_in_two_threads(tmp_path: Path):
 def test_leftovers(tmp_path: Path):
     """A spare that a crash left, with or without a header, whole or half made, is used or replaced."""
     parts = [b"a" * 150, b"b" * 150, b"c" * 150]
-    for name, content in (("spare", bytes(256)), ("spare", fmt.pack_segment_header(77) + bytes(224)), ("spare.new", b"half")):
+    for name, content in (
+        ("spare", bytes(256)),
+        ("spare", fmt.pack_segment_header(77) + bytes(224)),
+        ("spare.new", b"half"),
+    ):
         directory = tmp_path / f"{name}{len(content)}{content[:1].hex()}"
         write(directory, parts[:1], 256)
         (directory / name).write_bytes(content)

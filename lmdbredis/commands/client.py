@@ -30,7 +30,13 @@ from lmdbredis.session import DEFAULT_USER, Gate, Session
 
 _SELF: Final = NOSCRIPT | LOADING | STALE | ALLOW_BUSY  # tells or changes the session's own state
 _OTHERS: Final = ADMIN | NOSCRIPT | LOADING | STALE  # looks at other sessions or ends them
-_TYPES: Final = {b"NORMAL": b"normal", b"MASTER": b"master", b"REPLICA": b"replica", b"SLAVE": b"replica", b"PUBSUB": b"pubsub"}
+_TYPES: Final = {
+    b"NORMAL": b"normal",
+    b"MASTER": b"master",
+    b"REPLICA": b"replica",
+    b"SLAVE": b"replica",
+    b"PUBSUB": b"pubsub",
+}
 
 Test = Callable[[Session], bool]
 

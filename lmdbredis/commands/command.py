@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmdbredis import command_notes, pattern, syntax
 from lmdbredis.arguments import Arguments
@@ -11,6 +10,9 @@ from lmdbredis.errors import KEYS_ARITY, KEYS_INVALID, KEYS_OF_UNKNOWN, NO_KEYS,
 from lmdbredis.registry import LOADING, STALE, TABLE, Command, Context, command, container, find
 from lmdbredis.resp import Set, Simple
 from lmdbredis.words import parse_int
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _FLAGS = LOADING | STALE
 
@@ -173,4 +175,6 @@ def command_getkeysandflags(cx: Context, name: bytes, *words: bytes) -> list[Any
     request = (name, *words)
     found, positions = _keys(request)
     uses = command_notes.uses_in(found, request)
-    return [[request[position], _statuses(uses[min(number, len(uses) - 1)])] for number, position in enumerate(positions)]
+    return [
+        [request[position], _statuses(uses[min(number, len(uses) - 1)])] for number, position in enumerate(positions)
+    ]

@@ -7,8 +7,7 @@ of words. Source: Redis 7.2, debug.c; CHECK is ours.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import check, pattern
 from lmdbredis.arguments import positive
@@ -18,6 +17,9 @@ from lmdbredis.keyspace import Entry
 from lmdbredis.registry import ADMIN, LOADING, NOSCRIPT, STALE, Context, command
 from lmdbredis.resp import OK, Simple
 from lmdbredis.words import parse_float, parse_int
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SAMPLES: Final = 100
 

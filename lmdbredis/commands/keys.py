@@ -5,8 +5,7 @@ Source: the Redis 7.2 manual, group *generic*, and the commands of group *server
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import cursors, pattern
 from lmdbredis import format as fmt
@@ -32,6 +31,9 @@ from lmdbredis.keyspace import TYPE_NAMES, Database, kind_of
 from lmdbredis.registry import DENYOOM, FAST, READ, WRITE, Context, command, container
 from lmdbredis.resp import OK, Simple
 from lmdbredis.words import INTEGER_MAX, INTEGER_MIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _WALK_ROWS: Final = 1000  # keys read at once by KEYS
 _SCAN_ROWS_MAX: Final = 100_000  # visited by one SCAN, whatever its COUNT
@@ -247,7 +249,9 @@ def _check_flush_mode(mode: tuple[bytes, ...]) -> None:
 # --- expiry -------------------------------------------------------------------------------------------------------------------
 
 
-def _expire(cx: Context, name: str, key: bytes, word: bytes, conditions: tuple[bytes, ...], *, unit_ms: int, is_relative: bool) -> int:
+def _expire(
+    cx: Context, name: str, key: bytes, word: bytes, conditions: tuple[bytes, ...], *, unit_ms: int, is_relative: bool
+) -> int:
     """Let a key expire if the conditions allow it; tell whether they did and the key is there."""
     wanted = _expire_conditions(conditions)
     amount = integer(word)

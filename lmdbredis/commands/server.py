@@ -80,7 +80,7 @@ def shutdown(cx: Context, *words: bytes) -> Any:
     if wanted - {b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT"} or {b"SAVE", b"NOSAVE"} <= wanted:
         raise ReplyError(SYNTAX)
     if b"ABORT" in wanted:
-        raise ReplyError(SYNTAX if len(wanted) > 1 else NO_SHUTDOWN)  # nothing delays a shutdown, so none can be aborted
+        raise ReplyError(SYNTAX if len(wanted) > 1 else NO_SHUTDOWN)  # nothing delays one, so none can be aborted
     cx.session.closing = cx.session.pauses = True
     cx.executor.after_batch.append(lambda: cx.server.shutdown(save=b"NOSAVE" not in wanted))
     return NO_REPLY
@@ -185,9 +185,13 @@ def lolwut(cx: Context, *words: bytes) -> Verbatim:
     options = Arguments(words)
     if options.accept(b"VERSION", 1):
         integer(options.next())  # there is one drawing
-    columns, rows = (min(max(integer(options.next()), 1), most) if options else usual for usual, most in ((66, 160), (12, 60)))
+    columns, rows = (
+        min(max(integer(options.next()), 1), most) if options else usual for usual, most in ((66, 160), (12, 60))
+    )
     text = "\n".join(_hills(cx, columns, rows))
-    return Verbatim(f"{text}\n\nHills of a B+tree: what is shallow is quick. Redis ver. {info.REDIS_VERSION}, lmdbredis {VERSION}\n".encode())
+    return Verbatim(
+        f"{text}\n\nHills of a B+tree: what is shallow is quick. Redis ver. {info.REDIS_VERSION}, lmdbredis {VERSION}\n".encode()
+    )
 
 
 def _hills(cx: Context, columns: int, rows: int) -> list[str]:

@@ -159,7 +159,9 @@ def _union(cx: Context, keys: Sequence[bytes]) -> Iterator[sets.Portion]:
 
 def _difference(cx: Context, keys: Sequence[bytes]) -> Iterator[sets.Portion]:
     first, *others = _open(cx, keys)
-    return iter(()) if first is None else sets.difference(cx.db, first, [entry for entry in others if entry is not None])
+    return (
+        iter(()) if first is None else sets.difference(cx.db, first, [entry for entry in others if entry is not None])
+    )
 
 
 def _reply(cx: Context, portions: Iterator[sets.Portion]) -> Set:

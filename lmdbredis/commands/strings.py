@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import format as fmt
 from lmdbredis.arguments import Arguments, integer
@@ -26,6 +25,9 @@ from lmdbredis.errors import (
 from lmdbredis.registry import DENYOOM, FAST, READ, WRITE, Context, command
 from lmdbredis.resp import OK
 from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, add_floats, parse_int
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _ONE: Final = b"1"
 
@@ -87,7 +89,12 @@ def _set_options(words: tuple[bytes, ...]) -> tuple[bytes, bool, bool, _Expiry]:
 
 _Expiry = tuple[bytes, bytes]  # an option and its word
 _NEVER: Final[_Expiry] = (b"", b"")
-_UNITS: Final = {b"EX": (1000, True), b"PX": (1, True), b"EXAT": (1000, False), b"PXAT": (1, False)}  # ms, relative to now
+_UNITS: Final = {  # ms, relative to now
+    b"EX": (1000, True),
+    b"PX": (1, True),
+    b"EXAT": (1000, False),
+    b"PXAT": (1, False),
+}
 
 
 def _accept_expiry(options: Arguments, before: _Expiry) -> _Expiry:
@@ -358,8 +365,11 @@ def lcs(cx: Context, key1: bytes, key2: bytes, *words: bytes) -> Any:
         return length
     if not wants_matches:
         return _lcs_text(one, other, rows)
-    shown: Callable[[int, int, int], list[Any]] = lambda i, j, n: [[i, i + n - 1], [j, j + n - 1], n] if with_length else [[i, i + n - 1], [j, j + n - 1]]  # noqa: E731
-    matches = [shown(i, j, n) for i, j, n in _lcs_matches(one, other, rows) if n >= max(least, 1)]
+    matches = [
+        [[i, i + n - 1], [j, j + n - 1], *([n] if with_length else [])]
+        for i, j, n in _lcs_matches(one, other, rows)
+        if n >= max(least, 1)
+    ]
     return {b"matches": matches, b"len": length}
 
 

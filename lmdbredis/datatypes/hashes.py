@@ -120,7 +120,9 @@ def _names(db: Database, row_keys: list[bytes]) -> list[bytes]:
     ]
 
 
-def scan(db: Database, entry: Entry, position: bytes, prefix: bytes, rows_max: int) -> tuple[dict[bytes, bytes], bytes | None]:
+def scan(
+    db: Database, entry: Entry, position: bytes, prefix: bytes, rows_max: int
+) -> tuple[dict[bytes, bytes], bytes | None]:
     """Return (some fields with their values, where to go on): see `members.scan`."""
     rows, following = members.scan(db.keyspace.store.tables[HASHES], entry, position, prefix, rows_max)
     return unpack(rows), following

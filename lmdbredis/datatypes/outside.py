@@ -10,16 +10,19 @@ Law: O(elements that could be packed), never O(elements).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lmdbredis import format as fmt
-from lmdbredis.config import Config
 from lmdbredis.datatypes import strings
 from lmdbredis.format import LONG_NAME_BYTES, STRING, TYPE_MASK
 from lmdbredis.keyspace import Database, Entry, Found
-from lmdbredis.table import Row
 from lmdbredis.words import parse_int
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lmdbredis.config import Config
+    from lmdbredis.table import Row
 
 EMBSTR_BYTES_MAX: Final = 44
 ROW_BYTES: Final = 10  # what LMDB adds to a row: a node's header and its place in the page
@@ -30,7 +33,13 @@ _SCORE_BYTES: Final = 8
 _LIST_BYTES: Final = (4096, 8192, 16384, 32768, 65536)
 _LIST_BYTES_SAFE: Final = 8192
 _LISTPACK_BYTES: Final = 7  # an empty listpack
-_INTEGER_ENTRIES: Final = ((0, 127, 1), (-4096, 4095, 2), (-(2**15), 2**15 - 1, 3), (-(2**23), 2**23 - 1, 4), (-(2**31), 2**31 - 1, 5))
+_INTEGER_ENTRIES: Final = (
+    (0, 127, 1),
+    (-4096, 4095, 2),
+    (-(2**15), 2**15 - 1, 3),
+    (-(2**23), 2**23 - 1, 4),
+    (-(2**31), 2**31 - 1, 5),
+)
 
 # Which rows of a collection hold its elements, once each.
 _ELEMENTS: Final = {fmt.LIST: fmt.LISTS, fmt.SET: fmt.SETS, fmt.ZSET: fmt.ZSETS, fmt.HASH: fmt.HASHES}
@@ -54,7 +63,8 @@ def encoding(db: Database, found: Found, config: Config) -> bytes:
 def _hash(db: Database, entry: Entry, config: Config) -> bytes:
     limit = config.hash_max_listpack_value_bytes
     if entry.count <= config.hash_max_listpack_entries and all(
-        _name_bytes(key, fmt.field_whole(row)) <= limit and len(fmt.field_value(row)) <= limit for key, row in _rows(db, entry, entry.count)
+        _name_bytes(key, fmt.field_whole(row)) <= limit and len(fmt.field_value(row)) <= limit
+        for key, row in _rows(db, entry, entry.count)
     ):
         return b"listpack"
     return b"hashtable"

@@ -250,7 +250,9 @@ def names(db: Database, portions: Iterable[Portion]) -> Iterator[bytes]:
     get = db.keyspace.store.tables[SETS].get
     for entry, suffixes in portions:
         if suffixes and max(map(len, suffixes)) >= LONG_NAME_BYTES:
-            suffixes = [suffix if len(suffix) < LONG_NAME_BYTES else get(entry.owner + suffix) or b"" for suffix in suffixes]
+            suffixes = [
+                suffix if len(suffix) < LONG_NAME_BYTES else get(entry.owner + suffix) or b"" for suffix in suffixes
+            ]
         yield from suffixes
 
 
@@ -264,7 +266,9 @@ def store(db: Database, key: bytes, portions: Iterable[Portion]) -> int:
             stored = stored or db.create(key, SET)
             owner = stored.owner
             for suffix in suffixes:
-                table.put(owner + suffix, b"" if len(suffix) < LONG_NAME_BYTES else table.get(entry.owner + suffix) or b"")
+                table.put(
+                    owner + suffix, b"" if len(suffix) < LONG_NAME_BYTES else table.get(entry.owner + suffix) or b""
+                )
             stored.count += len(suffixes)
     if stored is None:
         return 0

@@ -9,11 +9,15 @@ Every function takes a `Database` and a key; a key of another type raises WRONGT
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from lmdbredis import format as fmt
 from lmdbredis.format import CHUNK_BYTES, INLINE_BYTES_MAX, PLAIN_STRING, STRING, STRING_CHUNKS, TYPE_MASK
-from lmdbredis.keyspace import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lmdbredis.keyspace import Database
 
 
 def get(db: Database, key: bytes) -> bytes | None:
@@ -28,7 +32,9 @@ def get(db: Database, key: bytes) -> bytes | None:
 
 def get_many(db: Database, keys: Iterable[bytes]) -> list[bytes | None]:
     """Return the string of each key, None where there is none. Raises WRONGTYPE if one is of another type."""
-    return [cell if cell is None else cell[1:] if cell[0] == STRING else _value(db, cell) for cell in db.read_strings(keys)]
+    return [
+        cell if cell is None else cell[1:] if cell[0] == STRING else _value(db, cell) for cell in db.read_strings(keys)
+    ]
 
 
 def value_of(db: Database, cell: bytes) -> bytes:
