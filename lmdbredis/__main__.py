@@ -54,7 +54,9 @@ class _Manner(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         moment = time.strftime("%d %b %Y %H:%M:%S", time.localtime(record.created))
-        line = f"{os.getpid()}:M {moment}.{int(record.msecs):03d} {_MARKS.get(record.levelno, '#')} {record.getMessage()}"
+        line = (
+            f"{os.getpid()}:M {moment}.{int(record.msecs):03d} {_MARKS.get(record.levelno, '#')} {record.getMessage()}"
+        )
         return line + "\n" + self.formatException(record.exc_info) if record.exc_info else line
 
 
@@ -68,7 +70,11 @@ def _take_safety_seriously(config: Config) -> None:
         password = to_bytes(config.requirepass)
         passwords = {f">{config.requirepass}", "#" + hashlib.sha256(password).hexdigest()} if password else {"nopass"}
         given = set(rules)
-        if name != "default" or not given <= _PLAIN_RULES | passwords or not all(given & needed for needed in (*_NEEDED_RULES, passwords)):
+        if (
+            name != "default"
+            or not given <= _PLAIN_RULES | passwords
+            or not all(given & needed for needed in (*_NEEDED_RULES, passwords))
+        ):
             raise ConfigError(errors.NO_USERS % name)
     if config.replicaof is not None:
         raise ConfigError(errors.NO_REPLICA)
@@ -104,7 +110,9 @@ def _daemonize() -> None:
 
 
 def _log_to(config: Config) -> None:
-    handler: logging.Handler = logging.FileHandler(config.logfile) if config.logfile else logging.StreamHandler(sys.stdout)
+    handler: logging.Handler = (
+        logging.FileHandler(config.logfile) if config.logfile else logging.StreamHandler(sys.stdout)
+    )
     handler.setFormatter(_Manner())
     log.handlers = [handler]
     log.setLevel(LEVELS[config.loglevel])
@@ -126,7 +134,9 @@ async def _serve(config: Config, disk: Disk) -> int:
         except OSError as error:
             log.warning("Failed to write PID file: %s", error)
     keys = sum(database.keys for database in server.keyspace.databases)
-    addresses = [f"{host}:{config.port}" for host in config.bind if config.port] + ([config.unixsocket] if config.unixsocket else [])
+    addresses = [f"{host}:{config.port}" for host in config.bind if config.port] + (
+        [config.unixsocket] if config.unixsocket else []
+    )
     log.info(
         "Serving %s from %s: %d keys, %d rows from the log, opened in %.1f ms",
         ", ".join(addresses) or "nowhere", Path(config.dir).resolve(), keys, server.store.replayed_rows, server.open_ms,
@@ -144,7 +154,11 @@ def _fit_clients(config: Config) -> None:
     if possible < 1:
         raise OSError(errors.NO_FILES)
     if possible < config.maxclients:
-        log.warning("maxclients is %d instead of %d: the system allows no more open files. See 'ulimit -n'", possible, config.maxclients)
+        log.warning(
+            "maxclients is %d instead of %d: the system allows no more open files. See 'ulimit -n'",
+            possible,
+            config.maxclients,
+        )
         config.put("maxclients", str(possible))
 
 

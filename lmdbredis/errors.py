@@ -104,7 +104,9 @@ LPOS_COUNT_NEGATIVE: Final = "ERR COUNT can't be negative"
 LPOS_MAXLEN_NEGATIVE: Final = "ERR MAXLEN can't be negative"
 NUMKEYS_NOT_POSITIVE: Final = "ERR numkeys should be greater than 0"
 COUNT_NOT_POSITIVE: Final = "ERR count should be greater than 0"
-LIST_EXHAUSTED: Final = "ERR the list has no positions left on this side: copy it to another key (COPY), which has them all"
+LIST_EXHAUSTED: Final = (
+    "ERR the list has no positions left on this side: copy it to another key (COPY), which has them all"
+)
 
 # Keys.
 EXPIRE_OPTION: Final = "ERR Unsupported option %s"
@@ -122,9 +124,7 @@ IDLETIME_WITH_LFU: Final = (
 )
 
 # Connections.
-AUTH_WITHOUT_PASSWORD: Final = (
-    "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
-)
+AUTH_WITHOUT_PASSWORD: Final = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
 WRONG_PASSWORD: Final = "WRONGPASS invalid username-password pair or user is disabled."
 NO_PROTOCOL: Final = "NOPROTO unsupported protocol version"
 NOT_PROTOCOL: Final = "ERR Protocol version is not an integer or out of range"
@@ -148,7 +148,9 @@ NO_USERS: Final = (
     "user %s: access control lists come in a later release and would not be enforced in this one. The only user line that is accepted is "
     "that of a default user who may do everything, with nopass or with the password that requirepass sets. Remove the line."
 )
-NO_REPLICA: Final = "replicaof: replication comes in a later release, this server would be a master of its own. Remove the line."
+NO_REPLICA: Final = (
+    "replicaof: replication comes in a later release, this server would be a master of its own. Remove the line."
+)
 LISTENS_NOWHERE: Final = "Configured to not listen anywhere, exiting."
 CANNOT_LISTEN: Final = "Could not create server TCP listening socket %s:%d: %s"
 NO_COMMAND_TO_RENAME: Final = "No such command in rename-command"
@@ -162,7 +164,7 @@ LISTENS_ALREADY: Final = "lmdbredis listens where it was told to at start: resta
 CONFIG_REWRITE: Final = "ERR Rewriting config file: %s"
 SAVE_FAILED: Final = "ERR the checkpoint failed: %s. The log has everything that was acknowledged"
 DEBUG_REFUSED: Final = (
-    "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, "
+    'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local connection, '
     "otherwise you need to set this option in the configuration file, and then restart the server."
 )
 DEBUG_SYNTAX: Final = "ERR unknown subcommand or wrong number of arguments for '%s'. Try DEBUG HELP."

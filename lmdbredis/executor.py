@@ -20,18 +20,21 @@ It knows no sockets and no clock; `Server` names what a handler may ask of the r
 from __future__ import annotations
 
 import logging
-import random as chance
-from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lmdbredis import errors
-from lmdbredis.config import Config
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed, shown
-from lmdbredis.keyspace import Keyspace
 from lmdbredis.registry import NO_AUTH, TABLE, Command, Context
 from lmdbredis.resp import NO_REPLY
 from lmdbredis.session import NO_REQUESTS, Gate, Session, Sessions
-from lmdbredis.store import Store
+
+if TYPE_CHECKING:
+    import random as chance
+    from collections.abc import Callable, Iterable
+
+    from lmdbredis.config import Config
+    from lmdbredis.keyspace import Keyspace
+    from lmdbredis.store import Store
 
 BATCH_REQUESTS_MAX: Final = 4096
 _SESSION_REQUESTS_MAX: Final = 1024
@@ -102,7 +105,8 @@ class Executor:
         self.config = config
         self.cx = Context(keyspace, config, random, server, self)
         self.after_batch: list[Callable[[], None]] = []  # called once the record is written (law 2)
-        self.if_undone: list[Callable[[], None]] = []  # called, last first, if the batch is undone: give sessions their state back
+        # Called, last first, if the batch is undone: give sessions their state back.
+        self.if_undone: list[Callable[[], None]] = []
         self.refusal: str | None = None  # why writes are refused, None = they are not
         self.commands_run = 0
 
@@ -218,7 +222,8 @@ class Executor:
                 except SyncFailed:
                     raise
                 except DiskFull as error:
-                    if self.refusal is not None:  # it failed again, without any write: it is this request that needs room
+                    # It failed again, without any write: it is this request that needs room.
+                    if self.refusal is not None:
                         raise _Failed(session, index, "the disk is full") from error
                     raise DiskFull(str(error)) from error
                 except Exception as error:
@@ -236,7 +241,9 @@ class Executor:
                 session.last_ms = cx.now_ms
                 session.last_words = words
 
-    def _execute_run(self, session: Session, requests: list[list[bytes]], replies: list[bytes], failed: dict[tuple[int, int], str]) -> bool:
+    def _execute_run(
+        self, session: Session, requests: list[list[bytes]], replies: list[bytes], failed: dict[tuple[int, int], str]
+    ) -> bool:
         """Run a pipeline that is one command again and again, if it has a way for that; tell whether it was done."""
         words = requests[0]
         command = TABLE.get(words[0])

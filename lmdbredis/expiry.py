@@ -13,12 +13,14 @@ Law: nothing here runs while a commit is on its way if it needs rows in order: t
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lmdbredis import format as fmt
 from lmdbredis.errors import DiskFull
-from lmdbredis.executor import Executor
 from lmdbredis.table import Table, after_prefix
+
+if TYPE_CHECKING:
+    from lmdbredis.executor import Executor
 
 IDLE_MS: Final = 20
 BUSY_MS: Final = 1
@@ -46,6 +48,7 @@ class Upkeep:
         self._store = executor.store
         self._keyspace = executor.keyspace
         self._checkpoint_due_ms = 0
+        self._sync_due_ms = 0
         self._probe_due_ms = 0
         self._saved_lsn = self._store.control.lsn  # of the checkpoint that `saved_at_ms` is of
         self._wanted_lsn: int | None = None  # BGSAVE: a checkpoint must hold the log up to here
@@ -73,16 +76,21 @@ class Upkeep:
         return BUSY_MS if busy else IDLE_MS
 
     def _checkpoint(self, clock_ms: int) -> None:
-        """Begin what is due: a commit, then its sync."""
+        """Begin what is due: a commit, and, not with every one of them, the sync of the last."""
         store, config = self._store, self._executor.config
-        if not store.is_committing and not store.has_backlog and store.dirty_rows and (clock_ms >= self._checkpoint_due_ms or store.dirty_rows >= config.checkpoint_dirty):
+        if (
+            not store.is_committing
+            and store.dirty_rows
+            and (clock_ms >= self._checkpoint_due_ms or store.dirty_rows >= config.checkpoint_dirty)
+        ):
             self._checkpoint_due_ms = clock_ms + config.checkpoint_interval_ms
             store.begin_commit()
-        store.begin_sync()
+        if clock_ms >= self._sync_due_ms and store.begin_sync():
+            self._sync_due_ms = clock_ms + config.checkpoint_interval_ms
 
     def save_soon(self) -> None:
         """Let the next tick begin a checkpoint: BGSAVE."""
-        self._checkpoint_due_ms = 0
+        self._checkpoint_due_ms = self._sync_due_ms = 0
         self._wanted_lsn = self._store.wal.end_lsn
 
     def _note_save(self, now_ms: int) -> None:

@@ -201,7 +201,13 @@ INLINE_BYTES_MAX: Final = CHUNK_BYTES
 _HEAD: Final = struct.Struct(">QQB")
 _LIST_HEAD: Final = struct.Struct(">QQBQQ")
 _CHUNKS_HEAD: Final = struct.Struct(">QQ")
-HEAD_BYTES: Final = {LIST: _LIST_HEAD.size, SET: _HEAD.size, ZSET: _HEAD.size, HASH: _HEAD.size, STRING_CHUNKS: _CHUNKS_HEAD.size}
+HEAD_BYTES: Final = {
+    LIST: _LIST_HEAD.size,
+    SET: _HEAD.size,
+    ZSET: _HEAD.size,
+    HASH: _HEAD.size,
+    STRING_CHUNKS: _CHUNKS_HEAD.size,
+}
 
 PLAIN_STRING: Final = bytes((STRING,))  # a string's cell without expiry is this byte and the value
 
@@ -226,7 +232,17 @@ def pack_string(value: bytes, expire_at_ms: int = 0, whole: bytes = b"") -> byte
     return pack_cell(STRING, value, expire_at_ms, whole)
 
 
-def pack_head(kind: int, ident: int, count: int, flags: int, first: int = 0, last: int = 0, *, expire_at_ms: int = 0, whole: bytes = b"") -> bytes:
+def pack_head(
+    kind: int,
+    ident: int,
+    count: int,
+    flags: int,
+    first: int = 0,
+    last: int = 0,
+    *,
+    expire_at_ms: int = 0,
+    whole: bytes = b"",
+) -> bytes:
     """Return the cell of a collection."""
     body = _LIST_HEAD.pack(ident, count, flags, first, last) if kind == LIST else _HEAD.pack(ident, count, flags)
     return pack_cell(kind, body, expire_at_ms, whole)
@@ -355,7 +371,9 @@ def pack_write_set(write_set: WriteSet) -> bytes:
 
 def unpack_write_set(payload: bytes) -> WriteSet:
     """Return the rows of a record. Raises ValueError if the payload is no write set."""
-    unpacked: WriteSet = msgpack.unpackb(payload, strict_map_key=False, max_bin_len=RECORD_BYTES_MAX, max_map_len=RECORD_BYTES_MAX)
+    unpacked: WriteSet = msgpack.unpackb(
+        payload, strict_map_key=False, max_bin_len=RECORD_BYTES_MAX, max_map_len=RECORD_BYTES_MAX
+    )
     return unpacked
 
 
@@ -367,7 +385,11 @@ def pack_segment_header(base_lsn: int) -> bytes:
 
 def unpack_segment_header(head: bytes) -> int | None:
     """Return the base lsn; None if the header is torn. Raises StorageError for a newer format."""
-    if len(head) < SEGMENT_HEADER_BYTES or head[:8] != SEGMENT_MAGIC or _U32.unpack_from(head, 20)[0] != zlib.crc32(head[:20]):
+    if (
+        len(head) < SEGMENT_HEADER_BYTES
+        or head[:8] != SEGMENT_MAGIC
+        or _U32.unpack_from(head, 20)[0] != zlib.crc32(head[:20])
+    ):
         return None
     _, version, base_lsn = _SEGMENT.unpack_from(head)
     refuse_newer(version, "WAL segment")
@@ -445,7 +467,11 @@ def unpack_control(content: bytes) -> Control:
     """Return what CONTROL says. Raises StorageError if it is damaged or of a newer format."""
     if len(content) >= 12 and content[:8] == _CONTROL_MAGIC:
         refuse_newer(unpack_u32(content, 8), "CONTROL")
-    if len(content) != _CONTROL.size + 4 or content[:8] != _CONTROL_MAGIC or unpack_u32(content, _CONTROL.size) != zlib.crc32(content[:-4]):
+    if (
+        len(content) != _CONTROL.size + 4
+        or content[:8] != _CONTROL_MAGIC
+        or unpack_u32(content, _CONTROL.size) != zlib.crc32(content[:-4])
+    ):
         text = "the file CONTROL is damaged; `lmdbredis check DIR` tells more. To start from the newest state in data.mdb, move CONTROL away"
         raise StorageError(text)
     _, _, replid, replid2, replid2_lsn, lsn, txnid, meta_body = _CONTROL.unpack_from(content)

@@ -19,16 +19,19 @@ It knows rows, not what the elements of a type are; no reply, no option; `now_ms
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import format as fmt
 from lmdbredis.cache import ADMIT_EVERY, VALUE_BYTES_MAX, Cache
 from lmdbredis.errors import WRONG_TYPE, ReplyError
 from lmdbredis.format import HAS_EXPIRE, NAME_BYTES_MAX, PLAIN_STRING, STRING, STRING_CHUNKS, TYPE_MASK
 from lmdbredis.ranks import BLOCK_ROWS, Ranks
-from lmdbredis.store import Store
 from lmdbredis.table import Row, after_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from lmdbredis.store import Store
 
 _IDS_RESERVED: Final = 1024  # ids are taken from the store in portions: one row for a thousand collections
 
@@ -100,7 +103,7 @@ class Database:
             expire_at_ms = found.expire_at_ms  # type: ignore[union-attr]
         if expire_at_ms and expire_at_ms <= keyspace.now_ms:
             if keyspace.may_expire:
-                self._remove(key, row_key, found)
+                self._remove(row_key, found)
                 keyspace.expired_keys += 1
             return None
         return found
@@ -112,7 +115,7 @@ class Database:
         if cell is None:
             return None
         kind = cell[0] & TYPE_MASK
-        if kind == STRING or kind == STRING_CHUNKS:  # noqa: PLR1714  -- twice as fast as `in`
+        if kind == STRING or kind == STRING_CHUNKS:  # noqa: PLR1714, SIM109 -- twice as fast as `in`
             if len(cell) <= VALUE_BYTES_MAX:
                 keyspace.cache.put(row_key, cell)
             return cell
@@ -162,7 +165,7 @@ class Database:
                 found = self._load(row_key, key)
         if found.__class__ is bytes and found[0] == STRING:  # the common case, without a call more
             keyspace.hits += 1
-            return found  # type: ignore[no-any-return]
+            return found
         found = self.read(key)
         if found is None or type(found) is bytes:
             return found
@@ -219,7 +222,7 @@ class Database:
         if entry.count:
             self.keyspace.dirty[entry.row_key] = entry
         else:
-            self._remove(entry.key, entry.row_key, entry)
+            self._remove(entry.row_key, entry)
 
     def put_string(self, key: bytes, value: bytes, expire_at_ms: int = 0) -> None:
         """Let `key` be the short string `value`, whatever it was before. O(log n)."""
@@ -241,14 +244,16 @@ class Database:
         if old is None:
             self._key_added(row_key)
         elif type(old) is not bytes or old[0] != STRING:
-            self._release(key, row_key, old)
+            self._release(row_key, old)
         if expire_at_ms:
             self._expiry_added(row_key, expire_at_ms, fmt.whole_if_long(key))
 
     def create_string(self, key: bytes, value: bytes) -> None:
         """Let `key`, which does not exist, be the short string `value`. O(log n)."""
         row_key = self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
-        self.keyspace.keys.put(row_key, PLAIN_STRING + value if len(key) <= NAME_BYTES_MAX else fmt.pack_string(value, 0, key))
+        self.keyspace.keys.put(
+            row_key, PLAIN_STRING + value if len(key) <= NAME_BYTES_MAX else fmt.pack_string(value, 0, key)
+        )
         self._key_added(row_key)
 
     def put_cell(self, key: bytes, cell: bytes) -> None:
@@ -266,11 +271,13 @@ class Database:
         keyspace = self.keyspace
         old: Found | None = keyspace.cache.get(row_key) or keyspace.keys.get(row_key)
         keyspace.cache.drop(row_key)
-        keyspace.keys.put(row_key, fmt.pack_cell(STRING_CHUNKS, fmt.pack_chunks_head(ident, length), expire_at_ms, whole))
+        keyspace.keys.put(
+            row_key, fmt.pack_cell(STRING_CHUNKS, fmt.pack_chunks_head(ident, length), expire_at_ms, whole)
+        )
         if old is None:
             self._key_added(row_key)
         else:
-            self._release(key, row_key, old)
+            self._release(row_key, old)
         if expire_at_ms:
             self._expiry_added(row_key, expire_at_ms, whole)
 
@@ -281,12 +288,12 @@ class Database:
         found = self.find(key)
         if found is None:
             return False
-        self._remove(key, self.row_key(key), found)
+        self._remove(self.row_key(key), found)
         return True
 
-    def _remove(self, key: bytes, row_key: bytes, found: Found) -> None:
+    def _remove(self, row_key: bytes, found: Found) -> None:
         """Delete the row and everything that belongs to it."""
-        self._release(key, row_key, found)
+        self._release(row_key, found)
         self.keyspace.keys.delete(row_key)
         self.keyspace.cache.drop(row_key)
         self.keys -= 1
@@ -294,7 +301,7 @@ class Database:
         if self.flags & fmt.COUNTED:
             self.keyspace.ranks.open(self.keyspace.keys, self.prefix).discard(row_key[4:])
 
-    def _release(self, key: bytes, row_key: bytes, found: Found) -> None:
+    def _release(self, row_key: bytes, found: Found) -> None:
         """Give up what belongs to a cell besides its row: its expiry, and the rows of its collection."""
         if type(found) is bytes:
             expire_at_ms = fmt.expire_of(found)
@@ -340,7 +347,9 @@ class Database:
             found.expire_at_ms = expire_at_ms
             self.keyspace.dirty[row_key] = found
         else:
-            self.put_cell(key, fmt.pack_cell(found[0] & TYPE_MASK, found[fmt.body_offset(found) :], expire_at_ms, whole))
+            self.put_cell(
+                key, fmt.pack_cell(found[0] & TYPE_MASK, found[fmt.body_offset(found) :], expire_at_ms, whole)
+            )
 
     def _expiry_added(self, row_key: bytes, expire_at_ms: int, whole: bytes) -> None:
         self.keyspace.expires.put(fmt.pack_u64(expire_at_ms) + row_key, whole)
@@ -374,7 +383,9 @@ class Database:
             target.keyspace.cache.put(new_row_key, moved)
             target.keyspace.keys.put(new_row_key, b"")
         else:
-            target.keyspace.keys.put(new_row_key, fmt.pack_cell(found[0] & TYPE_MASK, found[fmt.body_offset(found) :], expire_at_ms, whole))
+            target.keyspace.keys.put(
+                new_row_key, fmt.pack_cell(found[0] & TYPE_MASK, found[fmt.body_offset(found) :], expire_at_ms, whole)
+            )
             target.keyspace.cache.drop(new_row_key)
         target._key_added(new_row_key)
         if expire_at_ms:
@@ -418,7 +429,9 @@ class Database:
     def select(self, index: int) -> tuple[bytes, bytes]:
         """Return (key, cell) of the key number `index` in row order, expired or not. O(log n)."""
         self.keyspace.write_back()
-        rows = self.keyspace.ranks.take(self.keyspace.keys, self.prefix, index, 1, counted=bool(self.flags & fmt.COUNTED))
+        rows = self.keyspace.ranks.take(
+            self.keyspace.keys, self.prefix, index, 1, counted=bool(self.flags & fmt.COUNTED)
+        )
         row_key, cell = rows[0]
         return self._name_of(row_key, cell), cell
 
@@ -482,7 +495,8 @@ class Keyspace:
                 self.databases_changed = True
             else:
                 database.lead_to(ident, meta.get(fmt.META_KEYSPACE + fmt.pack_u32(ident)) or b"")
-        hidden = [Database(self, number) for number in keyspaces]  # beyond the configured number: kept, and their keys expire
+        # Beyond the configured number: kept, and their keys expire.
+        hidden = [Database(self, number) for number in keyspaces]
         for database in hidden:
             ident = keyspaces[database.number]
             database.lead_to(ident, meta.get(fmt.META_KEYSPACE + fmt.pack_u32(ident)) or b"")

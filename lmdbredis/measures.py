@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from lmdbredis.server import RedisServer
     from lmdbredis.session import Session
 
-_OWN_FILES: Final = 64  # open files that are no client's: the store's, the loop's, those of clients who are being refused
+# Open files that are no client's: the store's, the loop's, those of clients who are being refused.
+_OWN_FILES: Final = 64
 
 
 def clients_max(wanted: int) -> int:
@@ -115,5 +116,7 @@ class Measures:
 def memory_bytes() -> dict[str, int]:
     """Return bytes of memory by the kernel's names: VmRSS, and RssAnon without the pages of files."""
     lines = [line.split() for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()]
-    found = {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words and words[0] in {"VmRSS:", "RssAnon:"}}
+    found = {
+        words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words and words[0] in {"VmRSS:", "RssAnon:"}
+    }
     return {"VmRSS": 0, "RssAnon": 0} | found

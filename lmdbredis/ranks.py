@@ -24,12 +24,15 @@ Keys here are *suffixes*: what follows the owner's bytes in the table's key.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lmdbredis import format as fmt
-from lmdbredis.store import Store
 from lmdbredis.table import Table, after_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lmdbredis.store import Store
 
 BLOCK_ROWS: Final = 128
 _JOIN_ROWS: Final = 48  # a block this small looks for a neighbour to join
@@ -233,11 +236,16 @@ class Ranks:
 
     def directories(self) -> list[tuple[Table, bytes, list[tuple[bytes, int]]]]:
         """Return (table, owner, blocks) of each directory that is in memory."""
-        return [(self._store.tables[number], owner, directory.listed()) for (number, owner), directory in self._open.items()]
+        return [
+            (self._store.tables[number], owner, directory.listed()) for (number, owner), directory in self._open.items()
+        ]
 
     def _make_room(self, blocks: int) -> None:
         """Drop the directories opened first until there is room for another of `blocks` blocks."""
-        if len(self._open) < _DIRECTORIES_MAX and blocks + sum(known.blocks for known in self._open.values()) <= _BLOCKS_MAX:
+        if (
+            len(self._open) < _DIRECTORIES_MAX
+            and blocks + sum(known.blocks for known in self._open.values()) <= _BLOCKS_MAX
+        ):
             return
         for key in list(self._open)[: max(len(self._open) // 2, 1)]:
             del self._open[key]

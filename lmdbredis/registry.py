@@ -106,7 +106,9 @@ class Command:
         "subcommands", "summary", "syntax", "words_max", "words_min", "writes",
     )  # fmt: skip
 
-    def __init__(self, name: str, handler: Handler, flags: Flag, keys: tuple[int, int, int], keys_of: KeysOf | None) -> None:
+    def __init__(
+        self, name: str, handler: Handler, flags: Flag, keys: tuple[int, int, int], keys_of: KeysOf | None
+    ) -> None:
         self.name = name  # lower case, "config|get" for a subcommand
         self.handler = handler
         self.flags = flags
@@ -130,7 +132,14 @@ class Command:
 TABLE: Final[dict[bytes, Command]] = {}  # by name in upper case and in lower case: clients use both
 
 
-def command(name: str, *, flags: Flag = NO_FLAGS, keys: tuple[int, int, int] | None = None, keys_of: KeysOf | None = None, run: RunHandler | None = None) -> Callable[[AHandler], AHandler]:
+def command(
+    name: str,
+    *,
+    flags: Flag = NO_FLAGS,
+    keys: tuple[int, int, int] | None = None,
+    keys_of: KeysOf | None = None,
+    run: RunHandler | None = None,
+) -> Callable[[AHandler], AHandler]:
     """Make the function the handler of `name` (``"SET"``, ``"CONFIG|GET"``).
 
     `keys` is (first, last, step) as in COMMAND INFO; by default (1, 1, 1) if the first word is called ``key``, else none.
@@ -155,7 +164,9 @@ def command(name: str, *, flags: Flag = NO_FLAGS, keys: tuple[int, int, int] | N
     return register
 
 
-def container(name: str, *, help_since: str, flags: Flag = NO_FLAGS, alone: bool = False) -> Callable[[AHandler], AHandler]:
+def container(
+    name: str, *, help_since: str, flags: Flag = NO_FLAGS, alone: bool = False
+) -> Callable[[AHandler], AHandler]:
     """Make `name` a command whose subcommands are commands: ``@command("NAME|SUB")`` adds one. HELP is added here.
 
     The decorated function's docstring documents the container; it is called only if `alone` is true and no subcommand is
@@ -239,7 +250,9 @@ def _keys_of_signature(name: str, handler: Handler) -> tuple[int, int, int]:
     return (at, at, 1) if len(names) > 1 and names[1] == "key" else (0, 0, 0)
 
 
-_DOCSTRING: Final = re.compile(r"(?P<syntax>.+?) -- (?P<summary>.+?)(?: (?P<complexity>O\(.+?)\.?)? Since (?P<since>[\d.]+)\.", re.DOTALL)
+_DOCSTRING: Final = re.compile(
+    r"(?P<syntax>.+?) -- (?P<summary>.+?)(?: (?P<complexity>O\(.+?)\.?)? Since (?P<since>[\d.]+)\.", re.DOTALL
+)
 
 
 def _parse_docstring(handler: Handler) -> tuple[str, str, str, str]:
@@ -247,5 +260,12 @@ def _parse_docstring(handler: Handler) -> tuple[str, str, str, str]:
     text = " ".join((inspect.getdoc(handler) or "").split())
     match = _DOCSTRING.match(text)
     if match is None:
-        raise ValueError(f"{handler.__qualname__}: the docstring must read 'NAME words -- Summary. Complexity. Since version.'")
-    return match["syntax"], match["summary"].strip(), (match["complexity"] or "").strip().rstrip("."), match["since"].rstrip(".")
+        raise ValueError(
+            f"{handler.__qualname__}: the docstring must read 'NAME words -- Summary. Complexity. Since version.'"
+        )
+    return (
+        match["syntax"],
+        match["summary"].strip(),
+        (match["complexity"] or "").strip().rstrip("."),
+        match["since"].rstrip("."),
+    )

@@ -21,10 +21,9 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from lmdbredis import errors
 from lmdbredis.config import SET_FAILED, Config
@@ -37,6 +36,9 @@ from lmdbredis.measures import Measures, clients_max
 from lmdbredis.resp import OK, encode2
 from lmdbredis.session import NO_REQUESTS, Gate, Session, Sessions
 from lmdbredis.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 log = logging.getLogger("lmdbredis")
 
@@ -70,7 +72,7 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._fd = -1
         self._is_clear = True  # the transport holds no bytes that the socket has not taken
-        self.session: Session = None  # type: ignore[assignment]  -- made with the connection
+        self.session: Session = None  # type: ignore[assignment]  # made with the connection
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -126,10 +128,13 @@ class Connection(asyncio.Protocol):
                 session.requests = requests
             if not session.is_ready:
                 self._server.ready(session)
-            if not parser.authenticated:  # the parser may hold back what a stranger must not send; after the tick this may be none
+            # The parser may hold back what a stranger must not send; after the tick this may be none.
+            if not parser.authenticated:
                 self._server.loop.call_soon(self.data_received, b"")
         elif parser.buffered_bytes > self._server.config.client_query_buffer_limit_bytes:
-            log.warning("Closing client that reached max query buffer length: id=%d addr=%s", session.id, session.address)
+            log.warning(
+                "Closing client that reached max query buffer length: id=%d addr=%s", session.id, session.address
+            )
             self.transport.abort()
         if parser.error is not None:
             session.ends = True
@@ -176,7 +181,7 @@ class Connection(asyncio.Protocol):
             return True
         return False
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
         """Forget the session."""
         self._fd, self._is_clear = -1, True  # replies that wait at the barrier must not reach who gets this number next
         if self.session is not None:
@@ -275,7 +280,9 @@ class RedisServer:
             left = self.executor.run(sessions, now_us())
             # Behind replies that wait, all wait: the log may be synced already, but those have not left yet.
             must_wait = self._barrier or (
-                self.config.appendfsync == "always" and self.store.wal.synced_lsn < self.executor.lsn and not self._sync_here()
+                self.config.appendfsync == "always"
+                and self.store.wal.synced_lsn < self.executor.lsn
+                and not self._sync_here()
             )
         except SyncFailed as failure:
             self.die(failure)
@@ -302,7 +309,10 @@ class RedisServer:
     def _warm(self, sessions: list[Session]) -> None:
         """Read ahead the keys that a batch names, side by side: one after another, each would cost the time of a disk read."""
         row_keys = [
-            session.database.row_key(words[1]) for session in sessions for words in session.requests[:_WARM_REQUESTS_MAX] if len(words) > 1
+            session.database.row_key(words[1])
+            for session in sessions
+            for words in session.requests[:_WARM_REQUESTS_MAX]
+            if len(words) > 1
         ]
         if len(row_keys) > 1:
             self.store.warm(self.keyspace.keys, row_keys)
@@ -317,7 +327,11 @@ class RedisServer:
         """Do what can wait until the replies have left: give the writer its next piece of work."""
         store = self.store
         try:
-            if store.dirty_rows >= self.config.checkpoint_dirty and not store.is_committing and not store.has_backlog and self.executor.refusal is None:
+            if (
+                store.dirty_rows >= self.config.checkpoint_dirty
+                and not store.is_committing
+                    and self.executor.refusal is None
+            ):
                 store.begin_commit()
             else:
                 store.drain()
@@ -405,7 +419,12 @@ class RedisServer:
         """Return why a new client is refused, None if it is welcome."""
         if len(self.sessions) >= self.config.maxclients:
             return errors.MAX_CLIENTS
-        if self.config.protected_mode and not self.config.requirepass and sock.family != socket.AF_UNIX and not _is_loopback(sock):
+        if (
+            self.config.protected_mode
+            and not self.config.requirepass
+            and sock.family != socket.AF_UNIX
+            and not _is_loopback(sock)
+        ):
             return errors.PROTECTED_MODE
         return None
 
@@ -424,7 +443,11 @@ class RedisServer:
         now_ms = now_us() // 1000
         timeout_ms = self.config.timeout_s * 1000
         for session in self.sessions:
-            if not self.limit_output(session, session.pending_output_bytes()) and timeout_ms and now_ms - session.last_ms > timeout_ms:
+            if (
+                not self.limit_output(session, session.pending_output_bytes())
+                and timeout_ms
+                and now_ms - session.last_ms > timeout_ms
+            ):
                 session.kill()
 
     def limit_output(self, session: Session, pending_bytes: int) -> bool:
@@ -434,7 +457,9 @@ class RedisServer:
         now_ms = clock_ms()
         session.soft_since_ms = (session.soft_since_ms or now_ms) if is_past_soft else 0
         if is_past_hard or (is_past_soft and now_ms - session.soft_since_ms > soft_s * 1000):
-            log.warning("Client id=%d addr=%s closed for overcoming of output buffer limits.", session.id, session.address)
+            log.warning(
+                "Client id=%d addr=%s closed for overcoming of output buffer limits.", session.id, session.address
+            )
             session.kill()
         return is_past_hard or is_past_soft
 
@@ -451,7 +476,8 @@ class RedisServer:
         except SyncFailed as failure:
             self.die(failure)
             return
-        except Exception as failure:  # without upkeep nothing would be checkpointed any more: a restart costs milliseconds
+        except Exception as failure:
+            # Without upkeep nothing would be checkpointed any more: a restart costs milliseconds.
             log.exception("The upkeep failed")
             self.die(failure)
             return
@@ -477,7 +503,9 @@ class RedisServer:
             self.store.repair()
             self.executor.refuse_writes(error)
             if session.output.endswith(encode2(OK)):
-                session.output = session.output.removesuffix(encode2(OK)) + encode2(ReplyError(errors.SAVE_FAILED % error))
+                session.output = session.output.removesuffix(encode2(OK)) + encode2(
+                    ReplyError(errors.SAVE_FAILED % error)
+                )
 
     def begin_save(self) -> None:
         """Let the upkeep make a checkpoint next: BGSAVE."""
@@ -525,13 +553,16 @@ class RedisServer:
                         lambda: Connection(self), _ALL_ADDRESSES.get(host, host), config.port, backlog=config.tcp_backlog, reuse_address=True,
                     )  # fmt: skip
                 except OSError as error:
-                    if not address.startswith("-") or error.errno == errno.EADDRINUSE:  # an address that may be missing, is
+                    # An address that may be missing, is.
+                    if not address.startswith("-") or error.errno == errno.EADDRINUSE:
                         raise OSError(errors.CANNOT_LISTEN % (host, config.port, error.strerror or error)) from error
                     continue
                 self.listening.append(server)
         if config.unixsocket:
             Path(config.unixsocket).unlink(missing_ok=True)
-            self.listening.append(await loop.create_unix_server(lambda: Connection(self), config.unixsocket, backlog=config.tcp_backlog))
+            self.listening.append(
+                await loop.create_unix_server(lambda: Connection(self), config.unixsocket, backlog=config.tcp_backlog)
+            )
             if config.unixsocketperm:
                 Path(config.unixsocket).chmod(config.unixsocketperm)
         if not self.listening:
@@ -575,7 +606,8 @@ class RedisServer:
                 log.info("Making a checkpoint before exiting")
             self.store.close(checkpoint=save)
         except (DiskFull, SyncFailed) as error:
-            log.error("The checkpoint at shutdown failed (%s): the log has everything that was acknowledged", error)
+            message = "The checkpoint at shutdown failed (%s): the log has everything that was acknowledged"
+            log.error(message, error)  # noqa: TRY400 -- the text says it all
             self.exit_status = 1
         for session in self.sessions:
             session.kill()
@@ -588,7 +620,10 @@ class RedisServer:
 
     def die(self, failure: Exception) -> None:
         """End the process now: what is on disk is unknown from here on, and no later success would prove anything."""
-        log.critical("The disk cannot be trusted (%s). No write is acknowledged any more; the process ends. Check the disk before the next start", failure)
+        log.critical(
+            "The disk cannot be trusted (%s). No write is acknowledged any more; the process ends. Check the disk before the next start",
+            failure,
+        )
         os._exit(1)
 
     # --- facts and settings ------------------------------------------------------------------------------------------------------------------
@@ -613,7 +648,13 @@ class RedisServer:
                 session.parser.bulk_bytes_max = self.config.proto_max_bulk_len_bytes
 
 
-LEVELS: Final = {"debug": logging.DEBUG, "verbose": logging.DEBUG + 5, "notice": logging.INFO, "warning": logging.WARNING, "nothing": logging.CRITICAL}
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "verbose": logging.DEBUG + 5,
+    "notice": logging.INFO,
+    "warning": logging.WARNING,
+    "nothing": logging.CRITICAL,
+}
 
 
 def _prepare(work: Callable[[], None]) -> None:

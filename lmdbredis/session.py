@@ -7,13 +7,14 @@ takes a request off the straight way (see `executor`): it is 0 for nearly every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from enum import IntFlag, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.resp import ENCODE2, ENCODE3, RequestParser
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from lmdbredis.keyspace import Database
 
 
@@ -33,9 +34,10 @@ class Session:
     """One client. Times are ms since the epoch."""
 
     __slots__ = (
-        "address", "closing", "created_ms", "database", "encode", "fd", "gate", "id", "is_ready", "last_ms", "last_words", "lib_name", "lib_version",
-        "local_address", "name", "no_evict", "no_touch", "output", "pauses", "protocol", "soft_since_ms", "ends", "parser", "requests", "run_now", "send",
-        "sent_bytes", "received_bytes", "pending_output_bytes", "kill", "user",
+        "address", "closing", "created_ms", "database", "encode", "ends", "fd", "gate", "id", "is_ready", "kill",
+        "last_ms", "last_words", "lib_name", "lib_version", "local_address", "name", "no_evict", "no_touch", "output",
+        "parser", "pauses", "pending_output_bytes", "protocol", "received_bytes", "requests", "run_now", "send",
+        "sent_bytes", "soft_since_ms", "user",
     )  # fmt: skip
 
     def __init__(self, ident: int, database: Database, address: str, local_address: str, now_ms: int) -> None:
@@ -86,7 +88,19 @@ class Session:
 
     def kept(self) -> Callable[[], None]:
         """Return what gives back the state that commands can set, as it is now: for `Executor.if_undone`."""
-        names = ("closing", "database", "encode", "gate", "lib_name", "lib_version", "name", "no_evict", "no_touch", "protocol", "user")
+        names = (
+            "closing",
+            "database",
+            "encode",
+            "gate",
+            "lib_name",
+            "lib_version",
+            "name",
+            "no_evict",
+            "no_touch",
+            "protocol",
+            "user",
+        )
         state = [(name, getattr(self, name)) for name in names]
         authenticated = self.parser.authenticated
 

@@ -30,13 +30,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice, repeat
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
 
@@ -45,6 +43,10 @@ from lmdbredis import wal
 from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.table import Row, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 MAP_BYTES_DEFAULT: Final = 1 << 40
 SEGMENT_BYTES_DEFAULT: Final = 64 << 20
@@ -86,7 +88,8 @@ class Store:
         self.disk = disk or Disk()
         self.replayed_rows = 0  # what the last opening took from the log
         self.dirty_rows = 0  # rows put since the last commit began
-        self.writebacks: list[Callable[[], None]] = []  # called before the batch is logged: put the rows that were held back
+        # Called before the batch is logged: put the rows that were held back.
+        self.writebacks: list[Callable[[], None]] = []
         self.forgets: list[Callable[[], None]] = []  # called after a repair: whatever was derived from rows is stale
         self.commits = 0
         self._lock_fd = self._lock()
@@ -123,11 +126,15 @@ class Store:
         self._data_fd = os.open(self.directory / "data.mdb", os.O_RDWR)
         self._pin = self._env.begin()
         self._txn = self._begin()
-        self.tables = [Table(number, self._env.open_db(name, txn=self._txn), self.settle) for number, name in fmt.TABLE_NAMES.items()]
+        self.tables = [
+            Table(number, self._env.open_db(name, txn=self._txn), self.settle)
+            for number, name in fmt.TABLE_NAMES.items()
+        ]
         self.meta = self.tables[fmt.META]
         self._look_at(self._txn)
         self.committed_lsn = self._read_lsn()
-        self._txn = self._writer.submit(self._commit, self._txn).result()  # handles live from the commit of their transaction
+        # Handles live from the commit of their transaction.
+        self._txn = self._writer.submit(self._commit, self._txn, []).result()
         self._look_at(self._txn)
         self.wal = wal.Wal(self.directory / "wal", self.disk, self._replay(), segment_bytes)
         if not self.control.meta_body:
@@ -144,7 +151,9 @@ class Store:
         except OSError:
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
             os.close(fd)
-            raise StorageError(f"another server (pid {holder or 'unknown'}) is using the directory {self.directory}") from None
+            raise StorageError(
+                f"another server (pid {holder or 'unknown'}) is using the directory {self.directory}"
+            ) from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, str(os.getpid()).encode(), 0)
         return fd
@@ -162,7 +171,9 @@ class Store:
         if not data.exists():
             raise StorageError(f"{data} is missing, though CONTROL names a snapshot in it: restore a backup")
         if not wal.reaches(self.directory / "wal", control.lsn):
-            raise StorageError(f"the log ends before {control.lsn:016x}, where CONTROL says it was safe: restore a backup. To start from data.mdb alone, move CONTROL and wal/ away")
+            raise StorageError(
+                f"the log ends before {control.lsn:016x}, where CONTROL says it was safe: restore a backup. To start from data.mdb alone, move CONTROL and wal/ away"
+            )
         fd = os.open(data, os.O_RDWR)
         try:
             pages = fmt.meta_pages(control.meta_body)
@@ -170,13 +181,16 @@ class Store:
             valid = [body for body in bodies if fmt.meta_body_is_valid(body)]
             newest = max(map(fmt.meta_txnid, valid), default=0)
             if len(valid) == len(pages) and newest < control.txnid:
-                raise StorageError(f"data.mdb holds an older state ({newest}) than CONTROL names ({control.txnid}). If data.mdb was restored from a copy, move CONTROL and wal/ away")
+                raise StorageError(
+                    f"data.mdb holds an older state ({newest}) than CONTROL names ({control.txnid}). If data.mdb was restored from a copy, move CONTROL and wal/ away"
+                )
             if newest != control.txnid or len(valid) < len(pages):
                 self.disk.reached("restore")
                 for offset, head in pages:
                     self.disk.pwrite(fd, [head], offset)
                 self.disk.fdatasync(fd)
-            os.ftruncate(fd, max(os.fstat(fd).st_size, fmt.meta_file_bytes(control.meta_body)))  # a page behind the end would kill the process
+            # A page behind the end would kill the process.
+            os.ftruncate(fd, max(os.fstat(fd).st_size, fmt.meta_file_bytes(control.meta_body)))
         finally:
             os.close(fd)
         return control
@@ -254,7 +268,7 @@ class Store:
             overlay = table.overlay
             if overlay and (not table.is_lazy or len(overlay) > _LAZY_ROWS_MAX):
                 part = dict(islice(overlay.items(), _DRAIN_ROWS))
-                self._put_rows(table, part)
+                self._put_rows(self._txn, table, part)
                 for key in part:
                     del overlay[key]
                 self.has_backlog = True
@@ -264,24 +278,21 @@ class Store:
         self._wait_for_commit()
         for table in self.tables:
             if table.overlay:
-                self._put_rows(table, dict(sorted(table.overlay.items())))
+                self._put_rows(self._txn, table, table.overlay)
                 table.overlay = {}
 
-    def _put_rows(self, table: Table, rows: fmt.Rows) -> None:
-        """Put rows (None = delete) into the open transaction. Raises DiskFull, SyncFailed."""
+    def _put_rows(self, transaction: Any, table: Table, rows: fmt.Rows) -> None:
+        """Put rows (None = delete) into the transaction, in key order: each page is visited once. Raises DiskFull, SyncFailed."""
         handle = table.handle
+        puts = []
         try:
-            if None in rows.values():
-                delete = self._txn.delete
-                puts = []
-                for key, row in rows.items():
-                    if row is None:
-                        delete(key, b"", handle)
-                    else:
-                        puts.append((key, row))
-            else:
-                puts = rows.items()  # type: ignore[assignment]
-            with self._txn.cursor(handle) as cursor:
+            for key in sorted(rows):
+                row = rows[key]
+                if row is None:
+                    transaction.delete(key, b"", handle)
+                else:
+                    puts.append((key, row))
+            with transaction.cursor(handle) as cursor:
                 cursor.putmulti(puts)
         except lmdb.Error as error:
             raise _failure(error) from error
@@ -289,13 +300,13 @@ class Store:
     def delete_unlogged(self, table: Table, keys: list[bytes]) -> None:
         """Delete rows that no name leads to any more, in LMDB only: whoever replays the log does this by himself."""
         self.settle()
-        self._put_rows(table, dict.fromkeys(keys))
+        self._put_rows(self._txn, table, dict.fromkeys(keys))
         self.dirty_rows += len(keys)
 
     def put_unlogged(self, table: Table, key: bytes, row: bytes) -> None:
         """Put a row of local bookkeeping (garbage), in LMDB only."""
         self.settle()
-        self._put_rows(table, {key: row})
+        self._put_rows(self._txn, table, {key: row})
         self.dirty_rows += 1
 
     def warm(self, table: Table, keys: list[bytes]) -> None:
@@ -325,9 +336,11 @@ class Store:
 
     def _begin_commit(self, lsn: int) -> None:
         """Begin to commit a state that holds the log up to `lsn`."""
-        self.settle()
+        self._wait_for_commit()
         self._committing_lsn = lsn
-        self._put_rows(self.meta, {fmt.META_LSN: fmt.pack_u64(self._committing_lsn)})
+        self.meta.overlay[fmt.META_LSN] = fmt.pack_u64(lsn)
+        taken = [(table, table.overlay) for table in self.tables if table.overlay]
+        self.has_backlog = False
         try:
             self._snapshot = self._env.begin()
         except lmdb.Error as error:
@@ -336,11 +349,17 @@ class Store:
             table.overlay, table.fresh = table.fresh, {}
             table.look_at(self._snapshot, is_open=False)
         self.dirty_rows = 0
-        self._committing = self._writer.submit(self._commit, self._txn)
+        self._committing = self._writer.submit(self._commit, self._txn, taken)
 
-    def _commit(self, transaction: Any) -> Any:
-        """Commit and begin the next transaction. Writer thread."""
-        self.disk.commit(transaction)
+    def _commit(self, transaction: Any, taken: list[tuple[Table, fmt.Rows]]) -> Any:
+        """Put the rows that still wait, commit and begin the next transaction. Writer thread."""
+        try:
+            for table, rows in taken:
+                self._put_rows(transaction, table, rows)
+            self.disk.commit(transaction)
+        except BaseException:
+            transaction.abort()  # this thread has the engine's lock
+            raise
         return self._env.begin(write=True)
 
     def _begin(self) -> Any:
@@ -388,7 +407,9 @@ class Store:
         meta_body = os.pread(self._data_fd, fmt.META_BODY_BYTES, (txnid & 1) * page_bytes + fmt.META_BODY_OFFSET)
         if not fmt.meta_body_is_valid(meta_body) or fmt.meta_txnid(meta_body) != txnid:
             raise SyncFailed(f"data.mdb was changed by someone else: its meta page is not that of snapshot {txnid}")
-        control = fmt.Control(self.control.replid, self.control.replid2, self.control.replid2_lsn, self.committed_lsn, txnid, meta_body)
+        control = fmt.Control(
+            self.control.replid, self.control.replid2, self.control.replid2_lsn, self.committed_lsn, txnid, meta_body
+        )
         self._synced_commits = self.commits
         self._syncing = self._syncer.submit(self._sync, control)
         return True

@@ -15,11 +15,13 @@ it was a third slower: the interpreter's lock changed hands too often.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import format as fmt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 Row = tuple[bytes, bytes]
 
@@ -32,14 +34,30 @@ _ABSENT: Final = object()
 class Table:
     """One sub-database: point reads and writes, ordered reads."""
 
-    __slots__ = ("_cursor_of", "_delete", "_get", "_pop", "_put", "_replace", "batch", "fresh", "handle", "is_lazy", "name", "number", "overlay", "settle")
+    __slots__ = (
+        "_cursor_of",
+        "_delete",
+        "_get",
+        "_pop",
+        "_put",
+        "_replace",
+        "batch",
+        "fresh",
+        "handle",
+        "is_lazy",
+        "name",
+        "number",
+        "overlay",
+        "settle",
+    )
 
     def __init__(self, number: int, handle: Any, settle: Callable[[], None]) -> None:
         self.is_lazy = number in _LAZY
         self.number = number
         self.name = fmt.TABLE_NAMES[number]
         self.handle = handle  # LMDB's
-        self.overlay: fmt.Rows = {}  # rows that LMDB does not show, None = deleted: during a commit, soon after, and in lazy tables
+        # Rows that LMDB does not show, None = deleted: during a commit, soon after, and in lazy tables.
+        self.overlay: fmt.Rows = {}
         self.batch: fmt.Rows = {}  # rows of the batch in the making: its part of the write set
         self.fresh: fmt.Rows = {}  # rows put since the last commit
         self.settle = settle  # makes LMDB show everything
@@ -54,7 +72,9 @@ class Table:
         """Read from this LMDB transaction from now on; write to it, or to the overlay if it is not open for writing."""
         self._get = transaction.get
         self._cursor_of = transaction.cursor
-        self._put, self._delete, self._replace = (transaction.put, transaction.delete, transaction.replace) if is_open else (None, None, None)
+        self._put, self._delete, self._replace = (
+            (transaction.put, transaction.delete, transaction.replace) if is_open else (None, None, None)
+        )
         self._pop = transaction.pop if is_open else None
 
     def get(self, key: bytes) -> bytes | None:
@@ -69,7 +89,7 @@ class Table:
         if self._put is None or self.is_lazy or (self.overlay and key in self.overlay):
             self.overlay[key] = row
         else:
-            self._put(key, row, True, True, False, self.handle)  # noqa: FBT003  -- dupdata, overwrite, append
+            self._put(key, row, True, True, False, self.handle)  # dupdata, overwrite, append
 
     def exchange(self, key: bytes, row: bytes) -> bytes | None:
         """Put a row and return the value that stood there, None if there was no such row: one descent instead of two."""
@@ -87,7 +107,7 @@ class Table:
                 return False
             self.put(key, row)
             return True
-        if not self._put(key, row, True, False, False, self.handle):  # noqa: FBT003  -- dupdata, overwrite, append
+        if not self._put(key, row, True, False, False, self.handle):  # dupdata, overwrite, append
             return False
         self.batch[key] = row
         return True
@@ -131,7 +151,7 @@ class Table:
             self.settle()
         with self._cursor_of(self.handle) as cursor:
             cursor.set_range(start)
-            return next(islice(cursor.iternext(True, False), skip, None))  # type: ignore[no-any-return]  # noqa: FBT003
+            return next(islice(cursor.iternext(True, False), skip, None))  # type: ignore[no-any-return]
 
     def key_before(self, stop: bytes, skip: int) -> bytes:
         """Return the key that stands `skip` rows before the last whose key is < `stop`; it is there."""
@@ -139,14 +159,14 @@ class Table:
             self.settle()
         with self._cursor_of(self.handle) as cursor:
             _ = cursor.prev() if cursor.set_range(stop) else cursor.last()
-            return next(islice(cursor.iterprev(True, False), skip, None))  # type: ignore[no-any-return]  # noqa: FBT003
+            return next(islice(cursor.iterprev(True, False), skip, None))  # type: ignore[no-any-return]
 
     def take_values(self, start: bytes, rows_max: int) -> list[bytes]:
         """As `take`, the values only."""
         if self.overlay:
             self.settle()
         with self._cursor_of(self.handle) as cursor:
-            return list(islice(cursor.iternext(False, True), rows_max)) if cursor.set_range(start) else []  # noqa: FBT003
+            return list(islice(cursor.iternext(False, True), rows_max)) if cursor.set_range(start) else []
 
     def take_back(self, stop: bytes, rows_max: int) -> list[Row]:
         """Return up to `rows_max` rows whose keys are < `stop`, descending."""

@@ -19,16 +19,20 @@ It knows nothing of what records mean, of threads or of time.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lmdbredis import format as fmt
-from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from lmdbredis.disk import Disk
 
 
 class Record(NamedTuple):
@@ -58,7 +62,8 @@ def segments(directory: Path) -> list[int]:
 def reaches(directory: Path, lsn: int) -> bool:
     """Tell whether the log has bytes up to address `lsn`: whether it can have ended there, or later."""
     held = [base for base in segments(directory) if base <= lsn]
-    return any(_holds(segment_path(directory, base), lsn - base) for base in held[-2:])  # the one that begins there may be torn
+    # The one that begins there may be torn.
+    return any(_holds(segment_path(directory, base), lsn - base) for base in held[-2:])
 
 
 def read(directory: Path, from_lsn: int, until_lsn: int | None = None) -> Iterator[Record]:
@@ -85,7 +90,9 @@ def read(directory: Path, from_lsn: int, until_lsn: int | None = None) -> Iterat
         if at == until_lsn or index + 1 == len(bases) or bases[index + 1] != at:
             break
     if until_lsn is None:
-        _refuse_if_promised(directory, [*[base for base in bases if base <= at][-1:], *(base for base in bases if base > at)], at)
+        _refuse_if_promised(
+            directory, [*[base for base in bases if base <= at][-1:], *(base for base in bases if base > at)], at
+        )
     elif at < until_lsn:
         raise StorageError(f"the log cannot be read back: it ends at {at:016x}, and was written up to {until_lsn:016x}")
 
@@ -114,7 +121,11 @@ def _refuse_if_promised(directory: Path, bases: list[int], end_lsn: int) -> None
             head = content[at : at + fmt.RECORD_HEADER_BYTES]
             header = fmt.unpack_record_header(head)
             payload = content[at + fmt.RECORD_HEADER_BYTES : at + fmt.RECORD_HEADER_BYTES + header.payload_bytes]
-            if header.synced_lsn > end_lsn and len(payload) == header.payload_bytes and fmt.record_is_whole(head, payload):
+            if (
+                header.synced_lsn > end_lsn
+                and len(payload) == header.payload_bytes
+                and fmt.record_is_whole(head, payload)
+            ):
                 text = (
                     f"the log is damaged at {end_lsn:016x}: a record that had been synced is not whole, and records follow it. "
                     "Run `lmdbredis wal DIR` to see it, and restore a backup"
@@ -157,7 +168,10 @@ def _next_candidate(content: bytes, at: int, base: int) -> int:
 def _holds(path: Path, size_bytes: int) -> bool:
     """Tell whether the segment has a whole header and at least `size_bytes` bytes."""
     with path.open("rb") as file:
-        return fmt.unpack_segment_header(file.read(fmt.SEGMENT_HEADER_BYTES)) is not None and path.stat().st_size >= size_bytes
+        return (
+            fmt.unpack_segment_header(file.read(fmt.SEGMENT_HEADER_BYTES)) is not None
+            and path.stat().st_size >= size_bytes
+        )
 
 
 class Wal:
@@ -171,7 +185,8 @@ class Wal:
         self._disk = disk
         self._segment_bytes = segment_bytes
         self._spare = directory / "spare"
-        self._fds: list[int] = []  # segments that are open: full ones that are not synced yet, and the current one, last
+        # Segments that are open: full ones that are not synced yet, and the current one, last.
+        self._fds: list[int] = []
         self._names_changed = True  # the directory must be synced too
         self._sync_lock = threading.Lock()
         self._prepare_lock = threading.Lock()
@@ -189,7 +204,8 @@ class Wal:
                 self._sync_closed(base)
             if current and _holds(segment_path(directory, current[-1]), end_lsn - current[-1]):
                 self._base = current[-1]
-                self.end_lsn = max(end_lsn, self._base + fmt.SEGMENT_HEADER_BYTES)  # a segment may have been all but begun
+                # A segment may have been all but begun.
+                self.end_lsn = max(end_lsn, self._base + fmt.SEGMENT_HEADER_BYTES)
                 self._fds.append(disk.open(segment_path(directory, self._base), os.O_RDWR))
                 os.ftruncate(self._fds[-1], self.end_lsn - self._base)
                 with suppress(DiskFull):  # law 4; but a full disk must not keep reads from being served
@@ -286,7 +302,7 @@ class Wal:
     def trim(self, before_lsn: int) -> None:
         """Remove the segments that end at or before `before_lsn`; never the current one."""
         bases = segments(self.directory)
-        for base, following in zip(bases, bases[1:], strict=False):
+        for base, following in itertools.pairwise(bases):
             if following <= before_lsn and base < self._base:
                 segment_path(self.directory, base).unlink(missing_ok=True)
 

@@ -77,6 +77,17 @@ class PowerDisk(Disk):
                 self._held[status.st_ino] = os.dup(fd)
             self._forget()
 
+    def trust(self, directory: Path) -> None:
+        """Take what stands in a directory for what is on disk: after a crash, that is what there is."""
+        self._names[directory.stat().st_ino] = _names_in(directory)
+        for path in directory.iterdir():
+            if path.is_dir():
+                self.trust(path)
+            else:
+                inode = path.stat().st_ino
+                self._contents[inode] = path.read_bytes()
+                self._held[inode] = os.open(path, os.O_RDONLY)
+
     def _forget(self) -> None:
         """Let go of files that are gone, and whose names on disk are gone too."""
         named = {inode for names in self._names.values() for inode in names.values()}

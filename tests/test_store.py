@@ -8,8 +8,8 @@ import random
 import shutil
 import struct
 import threading
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lmdb
 import pytest
@@ -17,11 +17,15 @@ from lmdb import verify
 
 from lmdbredis import format as fmt
 from lmdbredis import wal
-from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.store import ReadOnly, Store
 from lmdbredis.table import Table, after_prefix
 from tests.crash import FaultyDisk, PowerDisk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lmdbredis.disk import Disk
 
 REPLID = "a" * 40
 
@@ -168,7 +172,9 @@ def test_during_a_commit(store: Store, disk: HeldDisk, number: int):
     table.put(b"new", b"3")
     store.append(2)
     table.put(b"unlogged", b"4")
-    assert [b"1", b"2", None, b"3", b"4", None] == [table.get(key) for key in (b"old", b"changed", b"deleted", b"new", b"unlogged", b"never")]
+    assert [b"1", b"2", None, b"3", b"4", None] == [
+        table.get(key) for key in (b"old", b"changed", b"deleted", b"new", b"unlogged", b"never")
+    ]
     assert (b"3", b"2") == (table.exchange(b"new", b"5"), table.pop(b"changed"))
     assert (False, True) == (table.add(b"new", b"6"), table.add(b"changed", b"7"))
     store.poll()
@@ -304,7 +310,12 @@ def test_full_at_commit(store: Store, disk: HeldDisk, error: int | str):
     put(store, a="1")
     store.checkpoint()
     put(store, b="2")
-    disk.commits_fail = lmdb.MapFullError("put") if error == "map" else lmdb.DiskError("commit") if error == errno.ENOSPC else _engine_error(errno.EIO)
+    failures = {
+        "map": lmdb.MapFullError("put"),
+        errno.ENOSPC: lmdb.DiskError("commit"),
+        errno.EIO: _engine_error(errno.EIO),
+    }
+    disk.commits_fail = failures[error]
     store.begin_commit()
     put(store, c="3")
     with pytest.raises(DiskFull):
@@ -323,7 +334,9 @@ def test_full_at_commit(store: Store, disk: HeldDisk, error: int | str):
     store.checkpoint()
 
     assert plain(a="1", b="2", c="3") == rows(store)
-    assert store.control.lsn == store.wal.end_lsn - fmt.RECORD_HEADER_BYTES - 1 or store.control.lsn == store.committed_lsn
+    assert (
+        store.control.lsn == store.wal.end_lsn - fmt.RECORD_HEADER_BYTES - 1 or store.control.lsn == store.committed_lsn
+    )
 
 
 def _engine_error(code: int) -> lmdb.Error:
@@ -527,7 +540,11 @@ def test_replay_is_idempotent(tmp_path: Path):
     chance = random.Random(7)
     for number in range(300):
         table = store.tables[chance.choice((fmt.SETS, fmt.HASHES, fmt.KEYS))]
-        (table.put if chance.random() < 0.7 else lambda key, _: table.delete(key))(b"%d" % chance.randrange(50), b"%d" % number)
+        puts, key = chance.random() < 0.7, b"%d" % chance.randrange(50)
+        if puts:
+            table.put(key, b"%d" % number)
+        else:
+            table.delete(key)
         store.append(number)
         if number % 70 == 69:
             store.begin_commit()
@@ -604,7 +621,8 @@ def test_bare_copy(tmp_path: Path, store: Store):
     put(store, later="2")
     bare = tmp_path / "bare"
     bare.mkdir()
-    store._env.copy(str(bare), compact=True)  # without, it would wait for the writer lock, which the store holds nearly always
+    # Without, it would wait for the writer lock, which the store holds nearly always.
+    store._env.copy(str(bare), compact=True)
 
     assert plain(a="1") == reopened(bare)
     assert {"CONTROL", "data.mdb", "wal"} <= {path.name for path in bare.iterdir()}
@@ -636,7 +654,9 @@ def _older_data(directory: Path) -> None:
 
 def _newer_version(directory: Path) -> None:
     with lmdb.open(str(directory), map_size=1 << 30, max_dbs=32) as env, env.begin(write=True) as transaction:
-        transaction.put(fmt.META_VERSION, fmt.pack_u32(fmt.FORMAT_VERSION + 1), db=env.open_db(b"meta", txn=transaction))
+        transaction.put(
+            fmt.META_VERSION, fmt.pack_u32(fmt.FORMAT_VERSION + 1), db=env.open_db(b"meta", txn=transaction)
+        )
     (directory / "CONTROL").unlink()
 
 
@@ -677,12 +697,20 @@ def test_broken(tmp_path: Path, name: str):
     store.close()
     damage, text = BROKEN[name]
     damage(directory)
-    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file() and path.name not in {"LOCK", "lock.mdb"}}
+    before = {
+        path: path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file() and path.name not in {"LOCK", "lock.mdb"}
+    }
     for _ in range(2):
         with pytest.raises(StorageError, match=text):
             open_store(directory)
         if name != "pages lost":
-            after = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file() and path.name not in {"LOCK", "lock.mdb"}}
+            after = {
+                path: path.read_bytes()
+                for path in directory.rglob("*")
+                if path.is_file() and path.name not in {"LOCK", "lock.mdb"}
+            }
             assert before == after
 
 
@@ -728,7 +756,12 @@ def test_power_loss(tmp_path: Path, zeroed: str):
     assert len(written) > 30
     assert {0, 1} <= set(written)
     newest = max((0, 1), key=lambda number: struct.unpack_from("=Q", now[number], 16 + 128))
-    gone = {"all": written, "data": [number for number in written if number > 1], "meta": [0, 1], "newest meta": [newest]}[zeroed]
+    gone = {
+        "all": written,
+        "data": [number for number in written if number > 1],
+        "meta": [0, 1],
+        "newest meta": [newest],
+    }[zeroed]
     with (copy / "data.mdb").open("r+b") as file:
         for number in gone:
             file.seek(number * page)
@@ -798,7 +831,11 @@ def test_read_only(tmp_path: Path):
     reader = ReadOnly(tmp_path / "store")
 
     assert (lsn, plain(a="1")) == (reader.lsn, dict(reader.rows(fmt.SETS)))
-    assert (b"1", None, None) == (reader.get(fmt.SETS, b"a"), reader.get(fmt.SETS, b""), reader.get(fmt.SETS, b"x" * 600))
+    assert (b"1", None, None) == (
+        reader.get(fmt.SETS, b"a"),
+        reader.get(fmt.SETS, b""),
+        reader.get(fmt.SETS, b"x" * 600),
+    )
     assert [(b"a", b"1")] == list(reader.rows(fmt.SETS, b"a"))
     assert list(reader.rows(fmt.SETS, b"b")) == []
     reader.close()

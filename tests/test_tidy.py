@@ -17,7 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FILE_LINES_MAX = 650
 FUNCTION_LINES_MAX = 70
 # Path -> why it may be longer.
-LONG_FILES: dict[str, str] = {}
+LONG_FILES: dict[str, str] = {
+    "lmdbredis/server.py": "the one impure room is one",
+    "tests/test_store.py": "every promise of one room, on one set of failing disks",
+}
 # "path::function" -> why it may be longer.
 LONG_FUNCTIONS: dict[str, str] = {}
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lmdbredis import format as fmt
 from lmdbredis import wal
 from lmdbredis.check import check
 from lmdbredis.errors import StorageError
 from lmdbredis.store import ReadOnly
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OK: Final = 0
 BROKEN: Final = 1
@@ -31,7 +33,9 @@ def run_check(directory: Path) -> int:
         reader.close()
     for fault in faults:
         print(f"broken: {fault}")
-    print("the store is broken: restore a backup, and keep this directory for whoever looks into it" if faults else "ok")
+    print(
+        "the store is broken: restore a backup, and keep this directory for whoever looks into it" if faults else "ok"
+    )
     return BROKEN if faults else OK
 
 
@@ -55,7 +59,9 @@ def _read_log(directory: Path, lsn: int) -> tuple[int, list[str]]:
         return 0, []
     for attempt in range(_TRIES):
         try:
-            return sum(1 for record in wal.read(directory / "wal", lsn) if fmt.unpack_write_set(record.payload) is not None), []
+            return sum(
+                1 for record in wal.read(directory / "wal", lsn) if fmt.unpack_write_set(record.payload) is not None
+            ), []
         except (StorageError, ValueError) as error:
             if attempt == _TRIES - 1:
                 return 0, [str(error)]

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lmdbredis.errors import StorageError
-from lmdbredis_tools.check import run_check
-from lmdbredis_tools.wal import run_wal
+
+from .check import run_check
+from .wal import run_wal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 UNREADABLE: Final = 2
 
@@ -26,7 +29,9 @@ def _lsn(word: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's definition; the README's section is made from it."""
-    made = argparse.ArgumentParser(prog="lmdbredis", description="Look at a store of lmdbredis, live or cold. Nothing is ever written.")
+    made = argparse.ArgumentParser(
+        prog="lmdbredis", description="Look at a store of lmdbredis, live or cold. Nothing is ever written."
+    )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     check = commands.add_parser(
@@ -43,7 +48,13 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: lmdbredis wal ./data --limit 10 --json",
     )  # fmt: skip
     wal.add_argument("directory", metavar="DIR", type=Path, help="the server's directory")
-    wal.add_argument("--from", dest="from_lsn", metavar="LSN", type=_lsn, help="begin at this record, in hexadecimal (default: the oldest)")
+    wal.add_argument(
+        "--from",
+        dest="from_lsn",
+        metavar="LSN",
+        type=_lsn,
+        help="begin at this record, in hexadecimal (default: the oldest)",
+    )
     wal.add_argument("--limit", metavar="N", type=int, help="at most N records (default: all)")
     wal.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
     wal.set_defaults(run=lambda given: run_wal(given.directory, given.from_lsn, given.limit, as_json=given.json))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmdbredis import format as fmt
 from lmdbredis import wal
 from lmdbredis.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 def run_wal(directory: Path, from_lsn: int | None, limit: int | None, *, as_json: bool) -> int:
@@ -38,7 +41,12 @@ def _as_object(record: wal.Record) -> dict[str, object]:
         }
         for number, rows in fmt.unpack_write_set(record.payload).items()
     }
-    return {"lsn": f"{record.lsn:016x}", "end_lsn": f"{record.end_lsn:016x}", "time_ms": record.time_ms, "tables": tables}
+    return {
+        "lsn": f"{record.lsn:016x}",
+        "end_lsn": f"{record.end_lsn:016x}",
+        "time_ms": record.time_ms,
+        "tables": tables,
+    }
 
 
 def _as_lines(record: wal.Record) -> Iterator[str]:
