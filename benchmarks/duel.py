@@ -18,7 +18,7 @@ from benchmarks.client import Chunk
 from benchmarks.results import Bar, Options, Row, median, progress
 from benchmarks.servers import BOTH, OURS, RIVAL, Server, pair
 
-SECONDS_MIN = 3.0
+SECONDS_MIN = 1.0
 QUICK_SECONDS_MIN = 0.02
 GROWTH = 1.25  # aim past the minimum: the next run may be quicker
 GROWTHS_MAX = 4

@@ -60,7 +60,7 @@ def run(options: Options) -> Result:
     ]
     servers = [shown(kind) for kind in (OURS, RIVAL)]
     notes = [
-        f"Medians of {options.repeats} runs, a fresh pair of servers for each; -n is what at least three seconds take.",
+        f"Medians of {options.repeats} runs, a fresh pair of servers for each; -n is what at least a second takes.",
         "The rival runs without RDB snapshots and without rewriting its append-only file: its best case.",
         *done.failures,
     ]
