@@ -330,7 +330,7 @@ class RedisServer:
             if (
                 store.dirty_rows >= self.config.checkpoint_dirty
                 and not store.is_committing
-                    and self.executor.refusal is None
+                and self.executor.refusal is None
             ):
                 store.begin_commit()
             else:
