@@ -202,7 +202,11 @@ def dump(reader: Reader, database: int = 0) -> State:
     prefix = fmt.pack_u32(keyspaces[database])
     state: State = {}
     for row_key, cell in rows_with(reader, fmt.KEYS, prefix):
-        state[fmt.whole_of(cell) or row_key[4:]] = (*_value(reader, cell)[:1], fmt.expire_of(cell), _value(reader, cell)[1])
+        state[fmt.whole_of(cell) or row_key[4:]] = (
+            *_value(reader, cell)[:1],
+            fmt.expire_of(cell),
+            _value(reader, cell)[1],
+        )
     return state
 
 
@@ -309,7 +313,9 @@ class Model:
         self._drop_empty(key)
 
     def _zadd(self, key: bytes, *words: bytes) -> None:
-        self._edit(key, "zset", {}).update({member: float(score) for score, member in zip(words[::2], words[1::2], strict=True)})
+        self._edit(key, "zset", {}).update(
+            {member: float(score) for score, member in zip(words[::2], words[1::2], strict=True)}
+        )
 
     def _zrem(self, key: bytes, *members: bytes) -> None:
         for member in members:
@@ -387,11 +393,19 @@ class Workload:
             return (b"RENAME", self.key(kind), self.key(kind))
         if name in {"PEXPIREAT", "PERSIST"}:
             key = self.key(chance.choice("snhezl"))
-            return (b"PEXPIREAT", key, b"%d" % (FAR_MS + chance.randrange(1000))) if name == "PEXPIREAT" else (b"PERSIST", key)
+            return (
+                (b"PEXPIREAT", key, b"%d" % (FAR_MS + chance.randrange(1000)))
+                if name == "PEXPIREAT"
+                else (b"PERSIST", key)
+            )
         if name == "HSET":
             return (b"HSET", self.key("h"), *(part for _ in range(many) for part in (word(), self.value()[:100])))
         if name == "ZADD":
-            return (b"ZADD", self.key("z"), *(part for _ in range(many) for part in (b"%d" % chance.randrange(-9, 50), word())))
+            return (
+                b"ZADD",
+                self.key("z"),
+                *(part for _ in range(many) for part in (b"%d" % chance.randrange(-9, 50), word())),
+            )
         if name in {"HDEL", "SADD", "SREM", "ZREM", "LPUSH", "RPUSH"}:
             kind = {"H": "h", "S": "e", "Z": "z"}.get(name[0], "l")
             return (name.encode(), self.key(kind), *(word() for _ in range(many)))

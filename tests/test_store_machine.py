@@ -213,4 +213,6 @@ def _copy(source: Path, target: Path) -> None:
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=int(os.environ.get("EX","40")), stateful_step_count=int(os.environ.get("ST","30")), deadline=None)
+TestMachine.settings = settings(
+    max_examples=int(os.environ.get("EX", "40")), stateful_step_count=int(os.environ.get("ST", "30")), deadline=None
+)
