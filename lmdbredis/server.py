@@ -601,14 +601,19 @@ class RedisServer:
                 handle.cancel()
         try:
             if self._syncing is not None:
-                self._syncing.exception()
+                self._syncing.result()
             if save:
                 log.info("Making a checkpoint before exiting")
             self.store.close(checkpoint=save)
+            for _, waiting in self._barrier:  # the log is synced
+                for session, output in waiting:
+                    session.send(output)
         except (DiskFull, SyncFailed) as error:
             message = "The checkpoint at shutdown failed (%s): the log has everything that was acknowledged"
             log.error(message, error)  # noqa: TRY400 -- the text says it all
             self.exit_status = 1
+        self._barrier.clear()
+        self._syncer.shutdown()
         for session in self.sessions:
             session.kill()
         if self.config.unixsocket:

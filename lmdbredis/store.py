@@ -92,6 +92,7 @@ class Store:
         self.writebacks: list[Callable[[], None]] = []
         self.forgets: list[Callable[[], None]] = []  # called after a repair: whatever was derived from rows is stale
         self.commits = 0
+        self._time_ms = 0  # of the last record
         self._lock_fd = self._lock()
         self._writer = ThreadPoolExecutor(1, "lmdb-writer")  # law 1: owns LMDB's writer lock
         self._syncer = ThreadPoolExecutor(1, "checkpoint-sync")
@@ -243,6 +244,7 @@ class Store:
 
     def append(self, time_ms: int) -> bool:
         """Log the batch as one record; tell whether there was anything to log. Raises DiskFull: then `repair`."""
+        self._time_ms = time_ms
         for writeback in self.writebacks:
             writeback()
         write_set = {table.number: table.batch for table in self.tables if table.batch}
@@ -331,7 +333,12 @@ class Store:
         return self._committing is not None
 
     def begin_commit(self) -> None:
-        """Begin to commit the open transaction in the writer thread. Between batches only. Raises DiskFull: then `repair`."""
+        """Begin to commit the open transaction in the writer thread. Between batches only. Raises DiskFull: then `repair`.
+
+        Rows that no batch put (bookkeeping of an opening) are logged first: what only a commit holds, going back to the
+        synced snapshot would lose.
+        """
+        self.append(self._time_ms)
         self._begin_commit(self.wal.end_lsn)
 
     def _begin_commit(self, lsn: int) -> None:
@@ -514,7 +521,7 @@ class Store:
                 table.fresh.update(part)
                 self.dirty_rows += len(part)
                 self.replayed_rows += len(part)
-            end_lsn = record.end_lsn
+            end_lsn, self._time_ms = record.end_lsn, record.time_ms
             if until_lsn is None and self.dirty_rows > _REPLAY_ROWS:
                 self._begin_commit(end_lsn)
                 self._wait_for_commit()

@@ -112,6 +112,14 @@ class Server:
         self.wait_ready()
         return self
 
+    def start_and_wait(self, seconds_max: float) -> None:
+        """Start the process and return when it has ended or `seconds_max` have passed: for a start that may not succeed."""
+        with contextlib.suppress(ServerFailed):
+            self.start()
+        deadline = time.monotonic() + seconds_max
+        while self.pid is not None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+
     def wait_ready(self) -> None:
         """Return when PING is answered with PONG, or at all where a password is set."""
         deadline = time.monotonic() + READY_SECONDS_MAX
