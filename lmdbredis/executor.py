@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 BATCH_REQUESTS_MAX: Final = 4096
 _SESSION_REQUESTS_MAX: Final = 1024
 _RUN_REQUESTS_MIN: Final = 4  # a pipeline shorter than this is not worth a look whether it is a run
+_LONG_REPLY_BYTES: Final = 1 << 20  # a longer reply ends its session's part of the batch, so that it can leave
 _UNKNOWN_CHARS: Final = 128  # of an unknown command's words are shown in its error, about
 _BROWSER_WORDS: Final = frozenset({b"POST", b"HOST:"})  # how lines of HTTP begin
 
@@ -231,7 +232,10 @@ class Executor:
                     raise _Failed(session, index, type(error).__name__) from error
                 index += 1
                 if value is not NO_REPLY:
-                    reply(session.encode[value.__class__](value))
+                    encoded = session.encode[value.__class__](value)
+                    reply(encoded)
+                    if len(encoded) > _LONG_REPLY_BYTES:
+                        session.pauses = True
                 if session.pauses:
                     session.pauses = False
                     break
@@ -256,8 +260,10 @@ class Executor:
         try:
             encode = session.encode
             replies += [encode[value.__class__](value) for value in command.run(self.cx, requests)]
-        except ReplyError:
-            return False  # one of them is refused: each has its own reply
+        except SyncFailed:
+            raise
+        except Exception:  # noqa: BLE001 -- one of them is refused, or fails: the straight way finds out which
+            return False
         session.run_now = len(requests)
         session.output = b"".join(replies)
         session.last_ms = self.cx.now_ms

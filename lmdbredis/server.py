@@ -287,6 +287,12 @@ class RedisServer:
         except SyncFailed as failure:
             self.die(failure)
             return
+        except (
+            Exception
+        ) as failure:  # what a batch left behind is unknown: a restart costs milliseconds and knows the log
+            log.exception("A batch failed")
+            self.die(failure)
+            return
         if must_wait:
             self._wait(sessions, self.executor.lsn)
         else:
@@ -326,12 +332,10 @@ class RedisServer:
     def _after_replies(self) -> None:
         """Do what can wait until the replies have left: give the writer its next piece of work."""
         store = self.store
+        if self.executor.refusal is not None:  # the upkeep finds out when there is room
+            return
         try:
-            if (
-                store.dirty_rows >= self.config.checkpoint_dirty
-                and not store.is_committing
-                and self.executor.refusal is None
-            ):
+            if store.dirty_rows >= self.config.checkpoint_dirty and not store.is_committing:
                 store.begin_commit()
             else:
                 store.drain()

@@ -16,6 +16,7 @@ Knows nothing of pytest; `test_crash` runs it for seconds, `crash_campaign` for 
 from __future__ import annotations
 
 import os
+import random
 import stat
 import threading
 from pathlib import Path
@@ -32,10 +33,9 @@ from lmdbredis.expiry import Upkeep
 from lmdbredis.keyspace import Keyspace
 from lmdbredis.session import Sessions
 from lmdbredis.store import Store
-from tests.client import Disconnected, RawClient, Reply, parse
+from tests.client import Disconnected, RawClient, Reply, pack, parse
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable, Iterable, Sequence
 
     from lmdbredis.check import Reader
@@ -436,7 +436,7 @@ class Engine:
         self.directory = directory
         self.store = Store(directory, "a" * 40, disk=disk, map_bytes=1 << 30, segment_bytes=1 << 16)
         self.keyspace = Keyspace(self.store, self.config.databases, self.config.hot_layer_size_bytes)
-        self.executor = Executor(self.store, self.keyspace, self.config, _random(), None)  # type: ignore[arg-type]
+        self.executor = Executor(self.store, self.keyspace, self.config, random.Random(1), None)  # type: ignore[arg-type]
         self.upkeep = Upkeep(self.executor)
         self.session = Sessions().open(self.keyspace.databases[0], "test:0", "test:0", 0)
         self.clock_ms = 1_000_000
@@ -468,12 +468,6 @@ class Engine:
     def close(self, *, checkpoint: bool = True) -> None:
         """Close the store."""
         self.store.close(checkpoint=checkpoint)
-
-
-def _random() -> random.Random:
-    import random as chance
-
-    return chance.Random(1)
 
 
 class Recovered(NamedTuple):
@@ -513,36 +507,85 @@ class Ledger:
             with RawClient(port, timeout_seconds=30) as client:
                 while not until.is_set():
                     batch = [self.workload.command() for _ in range(self.workload.chance.randint(1, depth_max))]
-                    for portion_at in range(0, len(batch), 4):
-                        portion = batch[portion_at : portion_at + 4]
-                        self.sent += portion
-                        for reply in client.pipeline(portion):
-                            if reply.is_error and reply.value != b"ERR no such key":
-                                self.errors.append(reply.value)  # type: ignore[arg-type]
-                            self.acknowledged += 1
+                    self.sent += batch
+                    client.send(b"".join(pack(words) for words in batch))
+                    for _ in batch:
+                        self.take(client.read()[0])
         except (Disconnected, OSError):
             pass
+
+    def take(self, reply: Reply) -> None:
+        """Take the reply to the next command: it was acknowledged, or, if it was refused, never sent."""
+        if reply.is_error and reply.value != b"ERR no such key":
+            del self.sent[self.acknowledged]
+            self.errors.append(reply.value)  # type: ignore[arg-type]
+        else:
+            self.acknowledged += 1
 
     def verify(self, client: RawClient) -> str:
         """Return what is wrong with the server's state for this client's keys, empty if nothing is.
 
-        It must be the state after some number of the commands sent, all that were acknowledged among them.
+        It must be the state after some number of the commands sent, all that were acknowledged among them. Commands beyond
+        that number are struck out, so that the ledger can go on.
         """
         found = fetch(client, self.workload.prefix)
         model = Model()
         for words in self.sent[: self.acknowledged]:
             model.apply(words)
-        for words in [*self.sent[self.acknowledged :], None]:
+        expected = model.copy()
+        for count in range(self.acknowledged, len(self.sent) + 1):
             if model.state == found:
+                del self.sent[count:]
+                self.acknowledged = count
                 return ""
-            if words is not None:
-                model.apply(words)
-        model = Model()
-        for words in self.sent[: self.acknowledged]:
-            model.apply(words)
-        lost = {key for key in model.state.keys() | found.keys() if model.state.get(key) != found.get(key)}
-        shown = [(key[:20], str(model.state.get(key))[:150], str(found.get(key))[:150]) for key in sorted(lost)[:3]]
-        return f"{self.workload.prefix!r}: {self.acknowledged} of {len(self.sent)} commands acknowledged; expected and found: {shown}"
+            if count < len(self.sent):
+                model.apply(self.sent[count])
+        wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+        shown = [(key[:20], str(expected.get(key))[:150], str(found.get(key))[:150]) for key in wrong[:3]]
+        counts = f"{self.acknowledged} of {len(self.sent)} commands acknowledged"
+        return f"{self.workload.prefix!r}: {counts}; {len(wrong)} keys differ; key, expected, found: {shown}"
+
+
+class Load:
+    """Several clients at once, each with its ledger."""
+
+    def __init__(self, chance: random.Random, clients: int = 3) -> None:
+        self.ledgers = [Ledger(_fork(chance), b"c%d:" % number) for number in range(clients)]
+        self._until = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, port: int) -> None:
+        """Let the clients begin."""
+        self._until.clear()
+        self._threads = [threading.Thread(target=ledger.run, args=(port, self._until)) for ledger in self.ledgers]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Wait until the clients have ended."""
+        self._until.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def wait(self) -> None:
+        """Wait until the server is gone, and the clients with it."""
+        for thread in self._threads:
+            thread.join(60)
+
+    def acknowledged(self) -> int:
+        """Return how many commands were acknowledged so far."""
+        return sum(ledger.acknowledged for ledger in self.ledgers)
+
+    def verify(self, client: RawClient) -> list[str]:
+        """Return what is wrong with the server's state, and what its own check says."""
+        reply = client.call("DEBUG", "CHECK")
+        wrong = [] if reply.value == b"OK" else [f"DEBUG CHECK: {reply.value!r}"]
+        return wrong + [text for text in (ledger.verify(client) for ledger in self.ledgers) if text]
+
+
+def _fork(chance: random.Random) -> random.Random:
+    """Return chance of its own for a thread."""
+    return random.Random(chance.randrange(1 << 30))
 
 
 def fetch(client: RawClient, prefix: bytes) -> State:

@@ -20,6 +20,7 @@ import pytest
 
 from tests.client import Disconnected, RawClient, pack, portions
 from tests.servers import Lmdbredis, Server
+from tests.test_hostile import reset
 from tests.test_process import LOG_LINE, WAIT_SECONDS_MAX, AsTold, info, settings, wait_until
 
 if TYPE_CHECKING:
@@ -149,18 +150,17 @@ def test_kill_9_loses_nothing_acknowledged(appendfsync: str):
 def test_leaving_while_replies_wait():
     """Who leaves while his replies wait for a sync harms nobody: each client gets what he asked for and nothing else."""
     with SlowDisk("--appendfsync", "always") as server, server.connect() as steady:
-        for number in range(150):
-            with server.connect() as leaver:
-                leaver.send(
-                    pack(["SET", "k", number]) + pack(["ECHO", f"for {number} alone"]) * random.randrange(1, 20)
-                )
-                if number % 3 == 0:
-                    ident = leaver.call("CLIENT", "ID").value if number % 2 else 0
-                    steady.call("CLIENT", "KILL", "ID", ident or 1 << 40)
+        for number in range(100):
+            leaver = server.connect()
+            leaver.send(pack(["SET", "k", number]) + pack(["ECHO", f"for {number} alone"]) * 5)
+            time.sleep(random.random() * 0.01)  # any moment of the sync
+            if number % 3:
+                reset(leaver.socket)
+            leaver.close()
             with server.connect() as comer:  # gets the number of the file that the leaver had
                 assert comer.call("ECHO", f"hello {number}").value == b"hello %d" % number
-                assert steady.call("INCR", "n").value == number + 1
-        assert server.client().call("GET", "k").value == b"149"
+            if number % 10 == 0:
+                assert steady.call("INCR", "n").value == number // 10 + 1
         assert "Traceback" not in server.log_path.read_text()
 
 

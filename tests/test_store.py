@@ -774,7 +774,7 @@ def test_power_loss(tmp_path: Path, zeroed: str):
     assert verify.verify(str(again / "data.mdb")) == []
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("SEEDS", "5"))))
+@pytest.mark.parametrize("seed", range(5))
 def test_power_cuts(tmp_path: Path, seed: int):
     """Wherever power fails, with whatever luck, the state is one that was logged, and not before what was synced."""
     chance = random.Random(seed)

@@ -5,13 +5,12 @@ Each crash copies the directory as it is, or as a power cut leaves it, and goes 
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
 import threading
 from pathlib import Path
 
-from hypothesis import note, settings
+from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -224,6 +223,3 @@ def _copy(source: Path, target: Path) -> None:
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(
-    max_examples=int(os.environ.get("EX", "40")), stateful_step_count=int(os.environ.get("ST", "30")), deadline=None
-)

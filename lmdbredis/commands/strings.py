@@ -36,7 +36,7 @@ _ONE: Final = b"1"
 
 
 def _get_run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[bytes | None]:
-    """Return the replies to a run of GETs. Reading cannot do harm: if one is refused, each is run by itself."""
+    """Return the replies to a run of GETs. Reading cannot do harm: if one is refused, or long, each is run by itself."""
     return strings.get_many(cx.db, [words[1] for words in requests])
 
 

@@ -31,10 +31,18 @@ def get(db: Database, key: bytes) -> bytes | None:
 
 
 def get_many(db: Database, keys: Iterable[bytes]) -> list[bytes | None]:
-    """Return the string of each key, None where there is none. Raises WRONGTYPE if one is of another type."""
-    return [
-        cell if cell is None else cell[1:] if cell[0] == STRING else _value(db, cell) for cell in db.read_strings(keys)
-    ]
+    """Return the string of each key, None where there is none. Raises WRONGTYPE if one is of another type.
+
+    Raises ValueError if one is in chunks: long strings are read one at a time, so that memory never holds many of them.
+    """
+    return [cell if cell is None else cell[1:] if cell[0] == STRING else _short(cell) for cell in db.read_strings(keys)]
+
+
+def _short(cell: bytes) -> bytes:
+    """Return the string of a cell that has it all."""
+    if cell[0] & TYPE_MASK != STRING:
+        raise ValueError("in chunks")
+    return cell[fmt.body_offset(cell) :]
 
 
 def value_of(db: Database, cell: bytes) -> bytes:
