@@ -183,6 +183,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     try:
         config.put("dir", str(Path(config.dir).absolute()))
+        config.path = config.path and str(Path(config.path).absolute())
         Path(config.dir).mkdir(parents=True, exist_ok=True)
         _log_to(config)
         if config.daemonize and not _is_supervised(config):

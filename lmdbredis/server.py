@@ -447,11 +447,13 @@ class RedisServer:
         now_ms = now_us() // 1000
         timeout_ms = self.config.timeout_s * 1000
         for session in self.sessions:
-            if (
-                not self.limit_output(session, session.pending_output_bytes())
-                and timeout_ms
-                and now_ms - session.last_ms > timeout_ms
-            ):
+            pending_bytes = session.pending_output_bytes()
+            if self.limit_output(session, pending_bytes) or not timeout_ms:
+                continue
+            moved_bytes = session.received_bytes + session.sent_bytes - pending_bytes
+            if moved_bytes != session.moved_bytes:
+                session.moved_bytes, session.last_ms = moved_bytes, now_ms
+            elif now_ms - session.last_ms > timeout_ms:
                 session.kill()
 
     def limit_output(self, session: Session, pending_bytes: int) -> bool:

@@ -35,7 +35,7 @@ class Session:
 
     __slots__ = (
         "address", "closing", "created_ms", "database", "encode", "ends", "fd", "gate", "id", "is_ready", "kill",
-        "last_ms", "last_words", "lib_name", "lib_version", "local_address", "name", "no_evict", "no_touch", "output",
+        "last_ms", "last_words", "lib_name", "lib_version", "local_address", "moved_bytes", "name", "no_evict", "no_touch", "output",
         "parser", "pauses", "pending_output_bytes", "protocol", "received_bytes", "requests", "run_now", "send",
         "sent_bytes", "soft_since_ms", "user",
     )  # fmt: skip
@@ -66,6 +66,7 @@ class Session:
         self.no_evict = False
         self.no_touch = False
         self.soft_since_ms = 0  # when its output passed the soft limit
+        self.moved_bytes = 0  # came and left, when it was looked at last: who is sending or reading does not idle
         self.received_bytes = 0
         self.sent_bytes = 0
         self.detach()

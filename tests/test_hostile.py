@@ -417,11 +417,22 @@ def test_a_request_of_many_words(server: Server):
 
 
 def test_an_idle_client(limited: Callable[..., Lmdbredis]):
-    """With a timeout, who says nothing for so long is cut off, and who says something is not."""
+    """With a timeout, who says nothing for so long is cut off, and who says something is not, be it slowly."""
     server = limited("--timeout", "1")
-    with server.connect() as idle, server.connect() as half, Bystander(server):
+    with server.connect() as idle, server.connect() as half, server.connect() as slow, Bystander(server):
         half.send(b"*2\r\n$4\r\nECHO")
-        wait_until(lambda: is_closed(idle) and is_closed(half))
+        data = pack(["ECHO", "x" * 1000])
+        sent = 0
+
+        def both_are_cut_off() -> bool:
+            nonlocal sent
+            slow.send(data[sent : sent + 1])
+            sent += 1
+            return is_closed(idle) and is_closed(half)
+
+        wait_until(both_are_cut_off)
+        slow.send(data[sent:])
+        assert slow.read()[0].value == b"x" * 1000
 
 
 # --- leaving early ------------------------------------------------------------------------------------------------------------

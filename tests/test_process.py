@@ -139,7 +139,7 @@ def test_a_file_and_options():
             "slowlog-max-len": "12",
             "dir": str(server.dir / "data"),
         }
-        assert info(client, "config_file") == "some.conf"
+        assert info(client, "config_file") == str(server.dir / "some.conf")
         assert (server.dir / "data" / "data.mdb").exists()
 
 
