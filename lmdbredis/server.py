@@ -491,12 +491,13 @@ class RedisServer:
 
     def _every_second(self) -> None:
         """Sync the log under everysec; look after clients."""
+        # First: whatever may fail below, the log will be synced again.
+        self._second_at = self.loop.call_later(_EVERYSEC_S, self._every_second)
         if self.config.appendfsync == "everysec":
             self._sync_wal()
         self._clients_cron()
         self.measures.sample(_EVERYSEC_S)
         self.store.trim_wal(self.config.repl_backlog_size_bytes)
-        self._second_at = self.loop.call_later(_EVERYSEC_S, self._every_second)
 
     # --- what commands ask for ------------------------------------------------------------------------------------------------
 

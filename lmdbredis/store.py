@@ -155,8 +155,9 @@ class Store:
             raise StorageError(
                 f"another server (pid {holder or 'unknown'}) is using the directory {self.directory}"
             ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        with suppress(OSError):  # a full disk: the number is for people, the lock is what counts
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, str(os.getpid()).encode(), 0)
         return fd
 
     def _restore_synced_snapshot(self) -> fmt.Control | None:
@@ -322,8 +323,8 @@ class Store:
 
     def _read_all(self, table: Table, keys: list[bytes]) -> None:
         """Read rows of the last commit, for the sake of their pages."""
-        with self._env.begin() as transaction, transaction.cursor(table.handle) as cursor:
-            cursor.getmulti(keys)
+        with suppress(lmdb.Error), self._env.begin() as transaction, transaction.cursor(table.handle) as cursor:
+            cursor.getmulti(keys)  # what is wrong with them, whoever reads them for good will find
 
     # --- checkpoints ----------------------------------------------------------------------------------------------------------
 

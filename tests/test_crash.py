@@ -267,6 +267,32 @@ def test_full_disk_at_commit(engine: Engine):
     assert engine.check() == []
 
 
+@pytest.mark.parametrize("orderly", [True, False])
+def test_start_on_a_full_disk(tmp_path: Path, orderly: bool):
+    """A server starts on a full disk, serves reads, refuses writes, and takes them when there is room."""
+    engine = Engine(tmp_path / "store")
+    engine.run(*([b"SET", b"k%d" % number, b"v"] for number in range(500)), [b"RPUSH", b"list", b"a", b"b"])
+    engine.tick(100)
+    engine.run((b"SET", b"last", b"v"))
+    before = engine.dump()
+    engine.close(checkpoint=orderly)
+    disk = FaultyDisk()
+    disk.room_bytes = 0
+    engine = Engine(tmp_path / "store", disk)
+    assert [b"v", 2] == [reply.value for reply in engine.run((b"GET", b"last"), (b"LLEN", b"list"))]
+    assert engine.run((b"SET", b"last", b"new"))[0].value == MISCONF
+    for _ in range(300):
+        engine.tick(10)
+    assert before == engine.dump()
+    disk.room_bytes = None
+    for _ in range(150):
+        engine.tick(10)
+    assert engine.run((b"SET", b"last", b"new"))[0].value == b"OK"
+    assert before | {b"last": ("string", 0, b"new")} == engine.dump()
+    assert engine.check() == []
+    engine.close()
+
+
 # Starts the server as its users do, but with something wrong: the first word says what, in Python.
 _LIMITED = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))"
 _NO_SYNC = """

@@ -328,6 +328,19 @@ def test_full_disk(tmp_path: Path, left: int):
     assert [b"one", b"2", b"rotates" * 40] == payloads(tmp_path)
 
 
+def test_batch_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What no record can hold is refused like what no disk can hold: nothing of it is kept, and the log goes on."""
+    monkeypatch.setattr(fmt, "RECORD_BYTES_MAX", 1000)
+    log = Wal(tmp_path, Disk(), 0, 4096)
+    log.append(b"x" * 1000, 1)
+    with pytest.raises(DiskFull, match="a batch of 1001 bytes"):
+        log.append(b"x" * 1001, 2)
+    log.append(b"y", 3)
+    log.close()
+
+    assert [b"x" * 1000, b"y"] == payloads(tmp_path)
+
+
 def test_rotation_without_room(tmp_path: Path):
     """A rotation that finds no room changes nothing, and is tried again by the next append."""
     disk = FullDisk(1 << 20)

@@ -60,7 +60,9 @@ def run_wal(directory: Path, from_lsn: int | None, limit: int | None, *, as_json
         for base in bases:
             print(f"segment {base:016x}  {wal.segment_path(log, base).stat().st_size} bytes")
     shown, end_lsn = 0, bases[-1] + fmt.SEGMENT_HEADER_BYTES
+    control = directory / "CONTROL"
     try:
+        safe_lsn = fmt.unpack_control(control.read_bytes()).lsn if control.exists() else 0
         for record in records(log, max(base for base in bases if base <= start)):
             end_lsn = record.end_lsn
             if record.lsn < start:
@@ -69,18 +71,14 @@ def run_wal(directory: Path, from_lsn: int | None, limit: int | None, *, as_json
                 return 0
             shown += 1
             print(json.dumps(_as_object(record)) if as_json else "\n".join(_as_lines(record)))
-        _refuse_short(directory, end_lsn)
+        if end_lsn < safe_lsn:
+            raise StorageError(
+                f"the log is damaged at {end_lsn:016x}: CONTROL says that it was safe up to {safe_lsn:016x}"
+            )
     except StorageError as error:
         print(json.dumps({"broken": str(error)}) if as_json else f"broken: {error}")
         return 1
     return 0
-
-
-def _refuse_short(directory: Path, end_lsn: int) -> None:
-    """Raise StorageError if CONTROL says that the log had been safe beyond `end_lsn`, where it seems to end."""
-    path = directory / "CONTROL"
-    if path.exists() and (safe_lsn := fmt.unpack_control(path.read_bytes()).lsn) > end_lsn:
-        raise StorageError(f"the log is damaged at {end_lsn:016x}: CONTROL says that it was safe up to {safe_lsn:016x}")
 
 
 def _as_object(record: wal.Record) -> dict[str, object]:
