@@ -197,13 +197,12 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_damage(store: Path, name: str):
-    """Each kind of damage: status 1 and a line that names it; 2 where data.mdb cannot even be opened. No traceback."""
+    """Each kind of damage: status 1 and a line that names it. No traceback."""
     damage, text = BROKEN[name]
     damage(store)
     status, said = tool("check", store)
 
-    assert status in ({2} if name == "a meta page lost" else {1, 2} if name == "all pages lost" else {1}), said
-    assert text in said
+    assert (1, True) == (status, text in said), said
     if status == 1:
         assert "broken: " in said
         assert said.splitlines()[-1] != "ok"
@@ -243,7 +242,7 @@ def test_newest_commit_was_never_promised(store: Path, tmp_path: Path):
         _edit(copy / "data.mdb", at, bytes(PAGE))
     assert torn
     status, said = tool("check", copy)
-    assert (status, "was never promised: a start goes back to snapshot" in said) == (1, True), said
+    assert (status, "a start goes back to it" in said) == (1, True), said
 
     engine = Engine(copy)
     assert expected == engine.dump()

@@ -37,6 +37,8 @@ def run_check(directory: Path) -> int:
     holder = _holder(directory)
     newest, page_faults = _meta_pages(directory, control)
     rows = _rows_in_a_child(directory)
+    if "unreadable" in rows and control is None:
+        raise StorageError(rows["unreadable"])
     lsn = int(rows["lsn"])
     count, log_faults = _log(directory, lsn if holder or control is None else control.lsn)
     print(f"as of lsn {lsn:016x} (snapshot {rows['txnid']}); {count} records in the log after it, {_server(holder)}")
@@ -48,8 +50,8 @@ def run_check(directory: Path) -> int:
         return OK
     if control is not None and not holder and newest != control.txnid and (page_faults or rows["faults"]):
         print(
-            f"The newest commit, {newest}, was never promised: a start goes back to snapshot {control.txnid} and takes the log "
-            "from there. Start a server on a copy of the directory, and check that."
+            f"CONTROL promises no more than snapshot {control.txnid}: a start goes back to it and takes the log from there. "
+            "Start a server on a copy of the directory, and check that."
         )
     else:
         print("The store is broken: restore a backup, and keep this directory for whoever looks into it.")
@@ -111,7 +113,7 @@ def _meta_pages(directory: Path, control: fmt.Control | None) -> tuple[int, list
 
 
 def _rows_in_a_child(directory: Path) -> dict[str, Any]:
-    """Return what `_rows` finds, or that it did not survive what it read. Raises StorageError if data.mdb cannot be opened."""
+    """Return what `_rows` finds, or that it did not survive what it read."""
     receiver, sender = os.pipe()
     child = os.fork()
     if not child:
@@ -129,8 +131,6 @@ def _rows_in_a_child(directory: Path) -> dict[str, Any]:
         fault = f"data.mdb: the engine did not survive its pages ({how}); `python -m lmdb verify data.mdb` tells which"
         return {"lsn": 0, "txnid": "unknown", "faults": [fault]}
     found: dict[str, Any] = json.loads(text)
-    if "unreadable" in found:
-        raise StorageError(found["unreadable"])
     return found
 
 
@@ -139,7 +139,7 @@ def _rows(directory: Path) -> dict[str, Any]:
     try:
         reader = ReadOnly(directory)
     except StorageError as error:
-        return {"unreadable": str(error)}
+        return {"lsn": 0, "txnid": "unknown", "faults": [str(error)], "unreadable": str(error)}
     found = {"lsn": reader.lsn, "txnid": reader.txnid, "faults": check(reader)}
     reader.close()
     return found
