@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 BATCH_REQUESTS_MAX: Final = 4096
 _SESSION_REQUESTS_MAX: Final = 1024
-_RUN_REQUESTS_MIN: Final = 4  # a pipeline shorter than this is not worth a look whether it is a run
+_RUN_REQUESTS_MIN: Final = 4  # fewer are not worth the run
+_EACH_ALONE: Final = (0, 0)  # for `_Failed`: no session has this id, so each request is run by itself the next time
 _LONG_REPLY_BYTES: Final = 1 << 20  # a longer reply ends its session's part of the batch, so that it can leave
 _UNKNOWN_CHARS: Final = 128  # of an unknown command's words are shown in its error, about
 _BROWSER_WORDS: Final = frozenset({b"POST", b"HOST:"})  # how lines of HTTP begin
@@ -90,10 +91,9 @@ class Server(Protocol):
 class _Failed(Exception):
     """A handler failed, not the request: law 2."""
 
-    def __init__(self, session: Session, index: int, reason: str) -> None:
+    def __init__(self, session_id: int, index: int, reason: str) -> None:
         super().__init__(reason)
-        self.session = session
-        self.index = index
+        self.request = (session_id, index)
         self.reason = reason
 
 
@@ -133,7 +133,7 @@ class Executor:
                 self.refuse_writes(full)
             except _Failed as failure:
                 self._undo()
-                failed[failure.session.id, failure.index] = failure.reason
+                failed[failure.request] = failure.reason
         left = []
         for session in sessions:
             run = session.run_now
@@ -196,6 +196,9 @@ class Executor:
         cx = self.cx
         table = TABLE
         room = BATCH_REQUESTS_MAX
+        if self.refusal is None and not failed:
+            sessions, ran = self._execute_runs(sessions)
+            room -= ran
         for session in sessions:
             requests = session.requests
             if len(requests) > _SESSION_REQUESTS_MAX or len(requests) > room:
@@ -205,8 +208,6 @@ class Executor:
             cx.session = session
             cx.db = session.database
             replies: list[bytes] = []
-            if len(requests) >= _RUN_REQUESTS_MIN and self._execute_run(session, requests, replies, failed):
-                continue
             reply = replies.append
             index = 0
             for words in requests:
@@ -225,11 +226,11 @@ class Executor:
                 except DiskFull as error:
                     # It failed again, without any write: it is this request that needs room.
                     if self.refusal is not None:
-                        raise _Failed(session, index, "the disk is full") from error
+                        raise _Failed(session.id, index, "the disk is full") from error
                     raise DiskFull(str(error)) from error
                 except Exception as error:
                     log.exception("%s failed: nothing of it is kept", shown(words[0]))
-                    raise _Failed(session, index, type(error).__name__) from error
+                    raise _Failed(session.id, index, type(error).__name__) from error
                 index += 1
                 if value is not NO_REPLY:
                     encoded = session.encode[value.__class__](value)
@@ -245,29 +246,80 @@ class Executor:
                 session.last_ms = cx.now_ms
                 session.last_words = words
 
-    def _execute_run(
-        self, session: Session, requests: list[list[bytes]], replies: list[bytes], failed: dict[tuple[int, int], str]
-    ) -> bool:
-        """Run a pipeline that is one command again and again, if it has a way for that; tell whether it was done."""
-        words = requests[0]
-        command = TABLE.get(words[0])
-        if command is None or command.run is None or session.gate or self.refusal is not None or failed:
-            return False
-        name, size = words[0], command.words_min
-        for words in requests:
-            if words[0] != name or len(words) != size:
-                return False
+    # --- runs -------------------------------------------------------------------------------------------------------------------
+
+    def _execute_runs(self, sessions: list[Session]) -> tuple[list[Session], int]:
+        """Run what several requests have in common; return (the sessions that are left, how many requests were run).
+
+        Requests of different clients have no order until they are answered. So clients that ask for the same command, and
+        nothing else, are taken together, and the command's `run` pays for its calls and lookups once.
+        """
+        by_name: dict[bytes, list[Session]] = {}
+        for session in sessions:
+            requests = session.requests
+            if requests:
+                by_name.setdefault(requests[0][0], []).append(session)
+        left, room = [], BATCH_REQUESTS_MAX
+        for name, members in by_name.items():
+            command = TABLE.get(name)
+            if command is None or command.run is None:
+                left += members
+                continue
+            first = members[0]
+            database, encode, words_min = first.database, first.encode, command.words_min
+            run: list[Session] = []
+            requests = []
+            for session in members:
+                asked = session.requests
+                if (
+                    session.gate
+                    or session.database is not database
+                    or session.encode is not encode
+                    or len(asked) > _SESSION_REQUESTS_MAX
+                    or len(requests) + len(asked) > room
+                    or not (len(asked[0]) == words_min if len(asked) == 1 else _is_uniform(asked, name, words_min))
+                ):
+                    left.append(session)
+                else:
+                    run.append(session)
+                    requests += asked
+            if len(requests) < _RUN_REQUESTS_MIN or not self._execute_run(command, run, requests):
+                left += run
+            else:
+                room -= len(requests)
+        return left, BATCH_REQUESTS_MAX - room
+
+    def _execute_run(self, command: Command, sessions: list[Session], requests: list[list[bytes]]) -> bool:
+        """Run the requests of these sessions as one; tell whether that was possible."""
+        cx = self.cx
+        cx.session = sessions[0]
+        cx.db = sessions[0].database
+        assert command.run is not None
         try:
-            encode = session.encode
-            replies += [encode[value.__class__](value) for value in command.run(self.cx, requests)]
-        except SyncFailed:
+            values = command.run(cx, requests)
+        except (SyncFailed, DiskFull):
             raise
-        except Exception:  # noqa: BLE001 -- one of them is refused, or fails: the straight way finds out which
+        except Exception as error:
+            log.exception("%s failed: nothing of it is kept", command.name)
+            raise _Failed(*_EACH_ALONE, type(error).__name__) from error
+        if values is None:
             return False
-        session.run_now = len(requests)
-        session.output = b"".join(replies)
-        session.last_ms = self.cx.now_ms
-        session.last_words = words
+        encode = sessions[0].encode
+        replies: list[bytes] = []
+        last, encoded = NO_REPLY, b""
+        for value in values:
+            if value is not last:  # else as before: OK, or the range that everybody asks for
+                last, encoded = value, encode[value.__class__](value)
+            replies.append(encoded)
+        at = 0
+        for session in sessions:
+            asked = session.requests
+            count = len(asked)
+            session.output = replies[at] if count == 1 else b"".join(replies[at : at + count])
+            session.run_now = count
+            session.last_ms = cx.now_ms
+            session.last_words = asked[-1]
+            at += count
         return True
 
     # --- the other ways ------------------------------------------------------------------------------------------------------------
@@ -318,3 +370,8 @@ class Executor:
         if not command.words_min <= len(words) <= command.words_max:
             raise command.wrong_arity()
         return command
+
+
+def _is_uniform(requests: list[list[bytes]], name: bytes, words: int) -> bool:
+    """Tell whether each request is this command, spelled like this, with so many words."""
+    return all(len(request) == words and request[0] == name for request in requests)

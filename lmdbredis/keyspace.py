@@ -29,7 +29,7 @@ from lmdbredis.ranks import BLOCK_ROWS, Ranks
 from lmdbredis.table import Row, after_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from lmdbredis.store import Store
 
@@ -247,6 +247,21 @@ class Database:
             self._release(row_key, old)
         if expire_at_ms:
             self._expiry_added(row_key, expire_at_ms, fmt.whole_if_long(key))
+
+    def put_strings(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        """As `put_string` for each key and value in turn, none of them long and none to expire; the calls are paid once."""
+        keyspace, prefix = self.keyspace, self.prefix
+        held, rows = keyspace.cache.get, list[Row]()
+        for key, value in pairs:
+            if held(row_key := prefix + key) is None:
+                rows.append((row_key, PLAIN_STRING + value))
+            else:
+                self.put_string(key, value)
+        for (row_key, _), old in zip(rows, keyspace.keys.exchange_each(rows), strict=True):
+            if old is None:
+                self._key_added(row_key)
+            elif old[0] != STRING:
+                self._release(row_key, old)
 
     def create_string(self, key: bytes, value: bytes) -> None:
         """Let `key`, which does not exist, be the short string `value`. O(log n)."""

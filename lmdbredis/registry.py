@@ -74,7 +74,7 @@ Handler = Callable[..., Any]
 AHandler = TypeVar("AHandler", bound=Handler)
 KeysOf = Callable[[Sequence[bytes]], list[int]]
 
-RunHandler = Callable[["Context", Sequence[Sequence[bytes]]], list[Any]]
+RunHandler = Callable[["Context", Sequence[Sequence[bytes]]], list[Any] | None]
 
 ANY_NUMBER: Final = 1 << 30
 NO_FLAGS: Final = Flag(0)
@@ -144,8 +144,8 @@ def command(
 
     `keys` is (first, last, step) as in COMMAND INFO; by default (1, 1, 1) if the first word is called ``key``, else none.
     `keys_of` returns the positions of the keys in a request, for commands whose words must be read to know. `run` does what the
-    handler does for a run of requests at once, all of this name and of the least number of words: a pipeline of GETs then pays
-    for its calls once.
+    handler does for a run of requests, all of this name and of the least number of words, and returns their replies, a
+    ReplyError where one is refused; or None, before it has written anything, if they must be run one by one.
     """
 
     def register(handler: AHandler) -> AHandler:
@@ -162,6 +162,27 @@ def command(
         return handler
 
     return register
+
+
+def alike(handler: Handler) -> Handler:
+    """Let a registered command that only reads be run once for all clients that ask for the very same in a batch.
+
+    A page that everybody looks at is read and encoded once. Above ``@command``.
+    """
+    found = next(one for one in TABLE.values() if one.handler is handler)
+
+    def run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any]:
+        values: dict[tuple[bytes, ...], Any] = {}
+        asked = [tuple(words[1:]) for words in requests]
+        for arguments in set(asked):
+            try:
+                values[arguments] = handler(cx, *arguments)
+            except ReplyError as error:
+                values[arguments] = error
+        return [values[arguments] for arguments in asked]
+
+    found.run = run
+    return handler
 
 
 def container(

@@ -330,12 +330,13 @@ class RequestParser(PlainRequestParser):
         lines = data.split(_CRLF)
         last = lines.pop()  # what no CR LF ended
         try:
-            # A lone GET or SET, written out: a third cheaper than the loop below.
-            if len(lines) == 5:
+            # A lone GET, SET or HSET, written out: a third cheaper than the loop below.
+            count = len(lines)
+            if count == 5:
                 star, head1, word1, head2, word2 = lines
                 if star == b"*2" and head1 == _HEADS[len(word1)] and head2 == _HEADS[len(word2)] and not last:
                     return [[word1, word2]]
-            elif len(lines) == 7:
+            elif count == 7:
                 star, head1, word1, head2, word2, head3, word3 = lines
                 if (
                     star == b"*3"
@@ -345,6 +346,21 @@ class RequestParser(PlainRequestParser):
                     and not last
                 ):
                     return [[word1, word2, word3]]
+            elif count == 9:
+                star, head1, word1, head2, word2, head3, word3, head4, word4 = lines
+                if (
+                    star == b"*4"
+                    and head1 == _HEADS[len(word1)]
+                    and head2 == _HEADS[len(word2)]
+                    and head3 == _HEADS[len(word3)]
+                    and head4 == _HEADS[len(word4)]
+                    and not last
+                ):
+                    return [[word1, word2, word3, word4]]
+            elif count == 3:
+                star, head1, word1 = lines
+                if star == b"*1" and head1 == _HEADS[len(word1)] and not last:
+                    return [[word1]]
         except IndexError:
             pass  # a word is longer than the table
 
@@ -381,17 +397,20 @@ class RequestParser(PlainRequestParser):
                         break
                     add([word1, word2])
                 elif star == b"*3":
-                    head1, word1, head2, word2, head3, word3 = (
-                        next(coming),
-                        next(coming),
-                        next(coming),
-                        next(coming),
-                        next(coming),
-                        next(coming),
-                    )
+                    head1, word1, head2, word2, head3, word3 = islice(coming, 6)
                     if head1 != _HEADS[len(word1)] or head2 != _HEADS[len(word2)] or head3 != _HEADS[len(word3)]:
                         break
                     add([word1, word2, word3])
+                elif star == b"*4":
+                    head1, word1, head2, word2, head3, word3, head4, word4 = islice(coming, 8)
+                    if (
+                        head1 != _HEADS[len(word1)]
+                        or head2 != _HEADS[len(word2)]
+                        or head3 != _HEADS[len(word3)]
+                        or head4 != _HEADS[len(word4)]
+                    ):
+                        break
+                    add([word1, word2, word3, word4])
                 else:
                     count = _WORDS[star]
                     both = list(islice(coming, count))
@@ -401,7 +420,7 @@ class RequestParser(PlainRequestParser):
                     add(words)
             else:
                 return requests + PlainRequestParser.feed(self, last) if last else requests
-        except (IndexError, KeyError, StopIteration):
+        except (IndexError, KeyError, ValueError, StopIteration):
             pass  # a long word, no first line, or half a request
 
         proved = sum(2 * len(request) + 1 for request in requests)

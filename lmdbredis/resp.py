@@ -188,9 +188,15 @@ def _aggregate(mark: bytes, table: dict[type, Encoder]) -> Encoder:
 
     def encode(values: Collection[Any]) -> bytes:
         if _ONLY_BYTES.issuperset(map(type, values)):
-            # An array of bulks is what a request looks like: hiredis packs it in C, four times as fast.
-            packed: bytes = hiredis.pack_command(tuple(values))
-            return packed if mark == b"*" else mark + packed[1:]
+            try:
+                parts = [b"\r\n"] * (3 * len(values))
+                parts[::3] = [_HEADS[len(value)] for value in values]
+            except IndexError:  # there is a long one
+                # An array of bulks is what a request looks like.
+                packed: bytes = hiredis.pack_command(tuple(values))
+                return packed if mark == b"*" else mark + packed[1:]
+            parts[1::3] = values
+            return b"%b%d\r\n" % (mark, len(values)) + b"".join(parts)
 
         return b"%b%d\r\n" % (mark, len(values)) + b"".join([table[type(value)](value) for value in values])
 

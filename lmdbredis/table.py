@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import format as fmt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 Row = tuple[bytes, bytes]
 
@@ -91,18 +91,39 @@ class Table:
         else:
             self._put(key, row, True, True, False, self.handle)  # dupdata, overwrite, append
 
+    def put_many(self, rows: list[Row]) -> None:
+        """As `put` for each key and row: the calls are paid once."""
+        if self._put is None or self.is_lazy or self.overlay or len(rows) == 1:
+            for key, row in rows:
+                self.put(key, row)
+            return
+        self.batch.update(rows)
+        with self._cursor_of(self.handle) as cursor:
+            cursor.putmulti(rows)
+
     def exchange(self, key: bytes, row: bytes) -> bytes | None:
         """Put a row and return the value that stood there, None if there was no such row: one descent instead of two."""
-        if self._replace is None or self.overlay:
+        if self._replace is None or (self.overlay and key in self.overlay):
             old = self.get(key)
             self.put(key, row)
             return old
         self.batch[key] = row
         return self._replace(key, row, self.handle)  # type: ignore[no-any-return]
 
+    def exchange_each(self, rows: Iterable[Row]) -> Iterator[bytes | None]:
+        """As `exchange` for each key and row in turn, the next when the caller is done with the one before."""
+        if self._replace is None or self.overlay:
+            for key, row in rows:
+                yield self.exchange(key, row)
+            return
+        replace, handle, batch = self._replace, self.handle, self.batch
+        for key, row in rows:
+            batch[key] = row
+            yield replace(key, row, handle)
+
     def add(self, key: bytes, row: bytes) -> bool:
         """Put a row unless there is one; tell whether it was new: one descent, and a page is only dirtied if it was."""
-        if self._put is None or self.overlay:
+        if self._put is None or (self.overlay and key in self.overlay):
             if self.get(key) is not None:
                 return False
             self.put(key, row)
@@ -122,12 +143,23 @@ class Table:
 
     def pop(self, key: bytes) -> bytes | None:
         """Delete a row and return its value, None if there was no such row: one descent instead of two."""
-        if self._pop is None or self.overlay:
+        if self._pop is None or (self.overlay and key in self.overlay):
             old = self.get(key)
             self.delete(key)
             return old
         self.batch[key] = None
         return self._pop(key, self.handle)  # type: ignore[no-any-return]
+
+    def pop_many(self, keys: list[bytes]) -> list[bytes]:
+        """Delete rows that are there and return their values."""
+        pop, handle = self._pop, self.handle
+        if pop is None or self.overlay:
+            popped = [self.pop(key) for key in keys]
+        else:
+            self.batch.update(dict.fromkeys(keys))
+            popped = [pop(key, handle) for key in keys]
+        assert None not in popped, "they are there"
+        return popped  # type: ignore[return-value]
 
     # Ordered reads. A walk of known length is one call into C: `take`.
 

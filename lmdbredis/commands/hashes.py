@@ -21,7 +21,7 @@ from lmdbredis.errors import (
     ReplyError,
 )
 from lmdbredis.format import HASH
-from lmdbredis.registry import DENYOOM, FAST, READ, WRITE, Context, command
+from lmdbredis.registry import DENYOOM, FAST, READ, WRITE, Context, alike, command
 from lmdbredis.resp import OK, Pairs
 from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, add_floats, parse_float, parse_int
 
@@ -129,6 +129,7 @@ def hmget(cx: Context, key: bytes, field: bytes, *fields: bytes) -> list[bytes |
     return [hashes.value_of(db, entry, name) for name in (field, *fields)]
 
 
+@alike
 @command("HGETALL", flags=READ)
 def hgetall(cx: Context, key: bytes) -> dict[bytes, bytes]:
     """HGETALL key -- Returns all fields and values of a hash. O(N) where N is the size of the hash. Since 2.0.0."""

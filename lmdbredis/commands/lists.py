@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.arguments import Arguments, integer, keys_after_count, positive
 from lmdbredis.datatypes import lists
@@ -20,10 +22,14 @@ from lmdbredis.errors import (
     ReplyError,
 )
 from lmdbredis.format import LIST
-from lmdbredis.registry import DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, command
+from lmdbredis.registry import DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, RunHandler, alike, command
 from lmdbredis.resp import NULL_ARRAY, OK
 from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, parse_int
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_KEY_OF: Final = itemgetter(1)  # of a request's words
 _IS_LEFT: Final = {b"LEFT": True, b"RIGHT": False}
 _IS_BEFORE: Final = {b"BEFORE": True, b"AFTER": False}
 
@@ -47,13 +53,48 @@ def _negatable(word: bytes) -> int:
 # --- ends -----------------------------------------------------------------------------------------------------------------
 
 
-@command("LPUSH", flags=WRITE | DENYOOM | FAST)
+def _push_run(left: bool) -> RunHandler:
+    """Return what runs pushes of one element each to this end."""
+
+    def run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any]:
+        replies: list[Any] = []
+        for key, same in groupby(requests, _KEY_OF):
+            elements = [words[2] for words in same]
+            try:
+                length = lists.push(cx.db, key, elements, left)
+            except ReplyError as error:
+                replies += [error] * len(elements)
+            else:
+                replies += range(length - len(elements) + 1, length + 1)
+        return replies
+
+    return run
+
+
+def _pop_run(left: bool) -> RunHandler:
+    """Return what runs pops of one element each from this end."""
+
+    def run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any]:
+        replies: list[Any] = []
+        for key, same in groupby(requests, _KEY_OF):
+            count = len(list(same))
+            try:
+                elements: list[Any] = lists.pop_each(cx.db, key, count, left)
+            except ReplyError as error:
+                elements = [error] * count
+            replies += elements + [None] * (count - len(elements))
+        return replies
+
+    return run
+
+
+@command("LPUSH", flags=WRITE | DENYOOM | FAST, run=_push_run(left=True))
 def lpush(cx: Context, key: bytes, element: bytes, *elements: bytes) -> int:
     """LPUSH key element [element ...] -- Puts elements before the first of a list, one after another; makes the list if there is none. O(1) for each element. Since 1.0.0."""
     return lists.push(cx.db, key, (element, *elements) if elements else (element,), True)
 
 
-@command("RPUSH", flags=WRITE | DENYOOM | FAST)
+@command("RPUSH", flags=WRITE | DENYOOM | FAST, run=_push_run(left=False))
 def rpush(cx: Context, key: bytes, element: bytes, *elements: bytes) -> int:
     """RPUSH key element [element ...] -- Puts elements after the last of a list; makes the list if there is none. O(1) for each element. Since 1.0.0."""
     return lists.push(cx.db, key, (element, *elements) if elements else (element,), False)
@@ -71,13 +112,13 @@ def rpushx(cx: Context, key: bytes, element: bytes, *elements: bytes) -> int:
     return lists.push(cx.db, key, (element, *elements), False, creates=False)
 
 
-@command("LPOP", flags=WRITE | FAST)
+@command("LPOP", flags=WRITE | FAST, run=_pop_run(left=True))
 def lpop(cx: Context, key: bytes, count: bytes | None = None) -> Any:
     """LPOP key [count] -- Takes elements off the beginning of a list and returns them. O(N) for N elements returned. Since 1.0.0."""
     return lists.pop(cx.db, key, True) if count is None else _pop_many(cx, key, count, True)
 
 
-@command("RPOP", flags=WRITE | FAST)
+@command("RPOP", flags=WRITE | FAST, run=_pop_run(left=False))
 def rpop(cx: Context, key: bytes, count: bytes | None = None) -> Any:
     """RPOP key [count] -- Takes elements off the end of a list and returns them, last first. O(N) for N elements returned. Since 1.0.0."""
     return lists.pop(cx.db, key, False) if count is None else _pop_many(cx, key, count, False)
@@ -151,6 +192,7 @@ def lindex(cx: Context, key: bytes, index: bytes) -> bytes | None:
     raise ReplyError(NOT_INTEGER)
 
 
+@alike
 @command("LRANGE", flags=READ)
 def lrange(cx: Context, key: bytes, start: bytes, stop: bytes) -> list[bytes]:
     """LRANGE key start stop -- Returns the elements from one index to another. O(log N+M) for N elements and M of them returned. Since 1.0.0."""

@@ -10,7 +10,7 @@ from lmdbredis.datatypes import sets
 from lmdbredis.datatypes.members import REPEATS_MAX
 from lmdbredis.errors import LIMIT_NEGATIVE, NUMKEYS_NOT_POSITIVE, OUT_OF_RANGE, SYNTAX, TOO_MANY_KEYS, ReplyError
 from lmdbredis.format import SET
-from lmdbredis.registry import DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, command
+from lmdbredis.registry import DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, alike, command
 from lmdbredis.resp import Set
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def smismember(cx: Context, key: bytes, member: bytes, *members: bytes) -> list[
     return [1 if sets.has(db, entry, name) else 0 for name in (member, *members)]
 
 
+@alike
 @command("SMEMBERS", flags=READ)
 def smembers(cx: Context, key: bytes) -> Set:
     """SMEMBERS key -- Returns all members of a set. O(N) where N is the set cardinality. Since 1.0.0."""

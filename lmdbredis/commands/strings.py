@@ -35,9 +35,18 @@ _ONE: Final = b"1"
 # --- get and set ------------------------------------------------------------------------------------------------------------
 
 
-def _get_run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[bytes | None]:
-    """Return the replies to a run of GETs. Reading cannot do harm: if one is refused, or long, each is run by itself."""
-    return strings.get_many(cx.db, [words[1] for words in requests])
+def _get_run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[bytes | None] | None:
+    """Return the replies to a run of GETs; None if one is refused, or so long that it should leave before the next is read."""
+    try:
+        return strings.get_many(cx.db, [words[1] for words in requests])
+    except (ReplyError, ValueError):
+        return None
+
+
+def _set_run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any]:
+    """Return the replies to a run of SETs without options."""
+    strings.put_many(cx.db, [(key, value) for _, key, value in requests])
+    return [OK] * len(requests)
 
 
 @command("GET", flags=READ | FAST, run=_get_run)
@@ -46,7 +55,7 @@ def get(cx: Context, key: bytes) -> bytes | None:
     return strings.get(cx.db, key)
 
 
-@command("SET", flags=WRITE | DENYOOM)
+@command("SET", flags=WRITE | DENYOOM, run=_set_run)
 def set_(cx: Context, key: bytes, value: bytes, *options: bytes) -> Any:
     """SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL] -- Sets the string value of a key, ignoring its type. The key is created if it doesn't exist. O(1). Since 1.0.0."""
     if not options:
@@ -210,10 +219,7 @@ def mset(cx: Context, key: bytes, value: bytes, *pairs: bytes) -> Any:
     """MSET key value [key value ...] -- Atomically creates or modifies the string values of one or more keys. O(N) where N is the number of keys to set. Since 1.0.1."""
     if len(pairs) % 2:
         raise ReplyError(WRONG_ARITY % "mset")
-    db = cx.db
-    strings.put(db, key, value)
-    for name, content in zip(pairs[::2], pairs[1::2], strict=True):
-        strings.put(db, name, content)
+    strings.put_many(cx.db, [(key, value), *zip(pairs[::2], pairs[1::2], strict=True)])
     return OK
 
 

@@ -14,7 +14,7 @@ from lmdbredis.datatypes import zsets
 from lmdbredis.datatypes import zsets_ranges as ranges
 from lmdbredis.errors import LIMIT_BY_INDEX, NAME_BOUND, SCORE_BOUND, SYNTAX, WITHSCORES_BY_LEX, ReplyError
 from lmdbredis.format import ZSET
-from lmdbredis.registry import DENYOOM, FAST, READ, WRITE, Context, command
+from lmdbredis.registry import DENYOOM, FAST, READ, WRITE, Context, alike, command
 from lmdbredis.resp import Pairs
 from lmdbredis.words import parse_float
 
@@ -141,6 +141,7 @@ def _reply(cx: Context, key: bytes, asked: _Range) -> Any:
     return Pairs(ranges.pairs(cx.db, entry, keys)) if asked.with_scores else ranges.members(keys)
 
 
+@alike
 @command("ZRANGE", flags=READ)
 def zrange(cx: Context, key: bytes, start: bytes, stop: bytes, *options: bytes) -> Any:
     """ZRANGE key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES] -- Returns the members in a range of indexes, scores or names. O(log N + M) for M members returned. Since 1.2.0."""

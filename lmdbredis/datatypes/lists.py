@@ -25,6 +25,7 @@ Every function takes a `Database` and a key; a key of another type raises WRONGT
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis.errors import LIST_EXHAUSTED, ReplyError
@@ -77,10 +78,10 @@ def push(db: Database, key: bytes, elements: Sequence[bytes], left: bool, *, cre
     if entry.flags & COUNTED:
         position = _push_counted(db, entry, position, step, elements)
     else:
-        owner = entry.owner
-        for element in elements:
-            position += step
-            table.put(owner + pack_u64(position), element)
+        owner, first = entry.owner, position + step
+        position += step * len(elements)
+        positions = range(first, position + step, step)
+        table.put_many([(owner + pack_u64(at), element) for at, element in zip(positions, elements, strict=True)])
     if left:
         entry.first = position
     else:
@@ -142,6 +143,29 @@ def _pop_uneven(db: Database, entry: Entry, position: int, left: bool) -> bytes 
     else:
         entry.last = neighbour
     return element
+
+
+def pop_each(db: Database, key: bytes, count: int, left: bool) -> list[bytes]:
+    """Remove elements as `count` times `pop` would, and return them; fewer if there are no more. Reads nothing in order."""
+    entry = db.edit(key, LIST)
+    if entry is None:
+        return []
+    if entry.flags or count >= entry.count:
+        return list(islice(iter(lambda: pop(db, key, left), None), count))
+    step = STRIDE if left else -STRIDE
+    position = entry.first if left else entry.last
+    following = position + step * count
+    owner = entry.owner
+    elements = db.keyspace.store.tables[LISTS].pop_many(
+        [owner + pack_u64(at) for at in range(position, following, step)]
+    )
+    entry.count -= count
+    if left:
+        entry.first = following
+    else:
+        entry.last = following
+    db.changed(entry)
+    return elements
 
 
 def pop_many(db: Database, key: bytes, elements_max: int, left: bool) -> list[bytes] | None:

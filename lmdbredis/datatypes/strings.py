@@ -12,10 +12,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmdbredis import format as fmt
-from lmdbredis.format import CHUNK_BYTES, INLINE_BYTES_MAX, PLAIN_STRING, STRING, STRING_CHUNKS, TYPE_MASK
+from lmdbredis.format import (
+    CHUNK_BYTES,
+    INLINE_BYTES_MAX,
+    NAME_BYTES_MAX,
+    PLAIN_STRING,
+    STRING,
+    STRING_CHUNKS,
+    TYPE_MASK,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from lmdbredis.keyspace import Database
 
@@ -72,6 +80,15 @@ def put(db: Database, key: bytes, value: bytes, expire_at_ms: int = 0) -> None:
         db.put_string(key, value, expire_at_ms)
     else:
         db.put_chunks_head(key, _put_chunks(db, value), len(value), expire_at_ms)
+
+
+def put_many(db: Database, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+    """As `put` for each key and value in turn."""
+    if all(len(key) <= NAME_BYTES_MAX and len(value) <= INLINE_BYTES_MAX for key, value in pairs):
+        db.put_strings(pairs)
+    else:
+        for key, value in pairs:
+            put(db, key, value)
 
 
 def _put_chunks(db: Database, value: bytes) -> int:
