@@ -29,7 +29,7 @@ from lmdbredis.ranks import BLOCK_ROWS, Ranks
 from lmdbredis.table import Row, after_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from lmdbredis.store import Store
 
@@ -171,20 +171,28 @@ class Database:
             return found
         raise ReplyError(WRONG_TYPE)
 
-    def read_strings(self, keys: Iterable[bytes]) -> list[bytes | None]:
+    def read_strings(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """As `read_string` for each key, but the calls are paid once. Raises WRONGTYPE if one of them is of another type."""
         keyspace, prefix = self.keyspace, self.prefix
-        held, get = keyspace.cache.get, keyspace.keys.get
-        cells: list[bytes | None] = []
-        for key in keys:
-            row_key = prefix + key
-            cell = held(row_key)
-            if cell is None:
-                cell = get(row_key) if len(key) <= NAME_BYTES_MAX else None
-                keyspace.loads += 1
-            if cell.__class__ is not bytes or cell[0] != STRING or not keyspace.loads % ADMIT_EVERY:
-                cell = self.read_string(key)
-            cells.append(cell)
+        row_keys = [prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key)) for key in keys]
+        cells: list[bytes | None] = list(map(keyspace.cache.get, row_keys))
+        missing = [row_key for row_key, cell in zip(row_keys, cells, strict=True) if cell is None]
+        if missing:
+            loaded = keyspace.keys.get_many(missing)
+            some = slice(-keyspace.loads % ADMIT_EVERY, None, ADMIT_EVERY)
+            keyspace.loads += len(missing)
+            for row_key, cell in zip(missing[some], loaded[some], strict=True):
+                if cell is not None and cell[0] == STRING and len(cell) <= VALUE_BYTES_MAX:
+                    keyspace.cache.put(row_key, cell)
+            coming = iter(loaded)
+            cells = [next(coming) if cell is None else cell for cell in cells]
+        keyspace.misses += (misses := cells.count(None))
+        odd = 0
+        for at, cell in enumerate(cells):
+            if cell is not None and (cell.__class__ is not bytes or cell[0] != STRING):  # may be expired, or no string
+                cells[at] = self.read_string(keys[at])
+                odd += 1
+        keyspace.hits += len(cells) - misses - odd
         return cells
 
     def edit_string(self, key: bytes) -> bytes | None:

@@ -48,6 +48,10 @@ _COLD_FAULTS: Final = 4  # pages read from the disk since the last look, to be c
 _WARM_REQUESTS_MAX: Final = 64  # of one session: more of its keys are not read ahead
 _COLLECT_OBJECTS: Final = 50_000  # allocations between two runs of the cycle collector
 _EVERYSEC_S: Final = 1.0
+# A disk that takes commits more slowly than writes come must slow those down, or memory would hold what waits: from so many
+# times checkpoint-dirty on, each batch waits for the commit, but not longer than clients may stand still.
+_WAITING_RATIO: Final = 8
+_WAIT_S: Final = 0.03
 _ALL_ADDRESSES: Final = {"*": "0.0.0.0", "::*": "::"}  # noqa: S104 -- as bind has them
 _SOL_KEEPIDLE: Final = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
 
@@ -338,6 +342,8 @@ class RedisServer:
             if store.dirty_rows >= self.config.checkpoint_dirty and not store.is_committing:
                 store.begin_commit()
             else:
+                if store.waiting_rows > _WAITING_RATIO * self.config.checkpoint_dirty:
+                    store.wait_for_commit(_WAIT_S)
                 store.drain()
         except DiskFull as error:
             store.repair()

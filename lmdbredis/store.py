@@ -30,7 +30,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice, repeat
@@ -332,6 +332,17 @@ class Store:
     def is_committing(self) -> bool:
         """Tell whether a commit is on its way: then reads in order would wait."""
         return self._committing is not None
+
+    @property
+    def waiting_rows(self) -> int:
+        """Return how many rows wait in memory for the commit that is on its way."""
+        return self.dirty_rows if self._committing is not None else 0
+
+    def wait_for_commit(self, seconds_max: float) -> None:
+        """Wait for the commit that is on its way, so long at most. Raises DiskFull: then `repair`; SyncFailed."""
+        if self._committing is not None:
+            wait([self._committing], seconds_max)
+            self.poll()
 
     def begin_commit(self) -> None:
         """Begin to commit the open transaction in the writer thread. Between batches only. Raises DiskFull: then `repair`.

@@ -83,6 +83,11 @@ class Table:
             return row  # type: ignore[return-value]
         return self._get(key, None, self.handle)  # type: ignore[no-any-return]
 
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """As `get` for each key: the calls are paid once."""
+        get, handle, overlay = self._get, self.handle, self.overlay
+        return [overlay[key] if key in overlay else get(key, None, handle) for key in keys]
+
     def put(self, key: bytes, row: bytes) -> None:
         """Put a row; the end of the batch logs it. O(log n)."""
         self.batch[key] = row

@@ -36,6 +36,8 @@ from tests.servers import ROOT, Lmdbredis, ServerFailed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.client import Client
+
 # Small segments and frequent checkpoints: much happens in little time.
 BUSY = ("--wal-segment-size", "65536", "--checkpoint-interval", "15", "--checkpoint-dirty", "300")
 WAIT_S_MAX = 20
@@ -307,6 +309,15 @@ class Broken(disk.Disk):
         super().fdatasync(fd)
 __main__.Disk = Broken
 """
+_SLOW_COMMITS = """
+import sys, time
+from lmdbredis import __main__, disk
+class Slow(disk.Disk):
+    def commit(self, transaction):
+        time.sleep(0.5)
+        super().commit(transaction)
+__main__.Disk = Slow
+"""
 
 
 class Wrong(Lmdbredis):
@@ -333,6 +344,12 @@ class NoSync(Wrong):
     """A server whose disk fails to sync after a while."""
 
     prelude = _NO_SYNC
+
+
+class SlowCommits(Wrong):
+    """A server whose commits take half a second."""
+
+    prelude = _SLOW_COMMITS
 
 
 def fill(load: Load, one: Lmdbredis) -> None:
@@ -381,6 +398,23 @@ def test_files_that_may_not_grow(directory: Path):
     check_refusal_and_recovery(one, load, make_room)
     with running(server(directory)) as again:
         verify(again, load)
+
+
+def test_commits_slower_than_writes(directory: Path):
+    """Writes that come faster than the disk takes them are slowed down: memory does not hold more and more of them."""
+    most = 0
+    with running(SlowCommits("--checkpoint-dirty", "50", dir=directory)) as one, one.connect() as client:
+        for start in range(0, 6000, 100):
+            client.pipeline([("SET", f"key{number}", "v") for number in range(start, start + 100)])
+            most = max(most, int(_info(client, "everything")["dirty_rows"]))
+        # Eight times the limit, and then as many batches as there is time for while a commit is waited for.
+        assert 50 * 8 < most < 3500
+
+
+def _info(client: Client, section: str) -> dict[str, str]:
+    """Return a section of INFO."""
+    lines = client.call("INFO", section).value.decode().splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 def test_killed_in_repair(directory: Path):

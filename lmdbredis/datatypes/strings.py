@@ -23,7 +23,7 @@ from lmdbredis.format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from lmdbredis.keyspace import Database
 
@@ -38,7 +38,7 @@ def get(db: Database, key: bytes) -> bytes | None:
     return _value(db, cell)
 
 
-def get_many(db: Database, keys: Iterable[bytes]) -> list[bytes | None]:
+def get_many(db: Database, keys: Sequence[bytes]) -> list[bytes | None]:
     """Return the string of each key, None where there is none. Raises WRONGTYPE if one is of another type.
 
     Raises ValueError if one is in chunks: long strings are read one at a time, so that memory never holds many of them.

@@ -1,0 +1,213 @@
+"""Runs: what several clients ask alike is done together, and nobody can tell.
+
+Two engines get the same requests. One has them as the batches of many clients, so that the executor makes runs of them; the
+other has one after another. Replies and rows must be the same.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmdbredis import commands
+from lmdbredis.datatypes import lists
+from lmdbredis.registry import TABLE
+from lmdbredis.session import Session
+from tests.crash import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+commands.load()
+Request = list[bytes]
+
+CLIENTS = 12
+KEYS = [
+    b"string",
+    b"number",
+    b"list",
+    b"other list",
+    b"uneven",
+    b"hash",
+    b"set",
+    b"zset",
+    b"missing",
+    b"soon",
+    b"long" * 200,
+]
+INITIAL: list[Request] = [
+    [b"SET", b"string", b"v"],
+    [b"SET", b"number", b"7"],
+    [b"RPUSH", b"list", *(b"%d" % number for number in range(40))],
+    [b"RPUSH", b"uneven", *(b"%d" % number for number in range(200))],
+    [b"LINSERT", b"uneven", b"BEFORE", b"100", b"between"],
+    [b"HSET", b"hash", b"f", b"v", b"g", b"w"],
+    [b"SADD", b"set", b"a", b"b"],
+    [b"ZADD", b"zset", b"1", b"a", b"2", b"b"],
+    [b"SET", b"soon", b"v", b"PX", b"20"],
+]
+VALUES = [b"", b"v", b"12", b"x" * 3000, b"y" * 20_000]
+
+
+class Clients:
+    """An engine with many sessions."""
+
+    def __init__(self, directory: Path) -> None:
+        self.engine = Engine(directory)
+        first = self.engine.session
+        self.sessions = [Session(1000 + number, first.database, "", "", 0) for number in range(CLIENTS)]
+        for request in INITIAL:
+            self.alone([(0, request)])
+
+    def together(self, asked: Iterable[tuple[int, Request]]) -> list[bytes]:
+        """Run requests, each with the number of its client, as one batch; return what each client gets."""
+        waiting: defaultdict[int, list[Request]] = defaultdict(list)
+        for number, request in asked:
+            waiting[number].append(list(request))
+        batch = []
+        for number, requests in waiting.items():
+            self.sessions[number].requests = requests
+            batch.append(self.sessions[number])
+        got = dict.fromkeys(waiting, b"")
+        while batch:
+            left = self.engine.executor.run(batch, self.engine.clock_ms * 1000)
+            for number in waiting:
+                session = self.sessions[number]
+                got[number] += session.output
+                session.output = b""
+            batch = left
+        return [got.get(number, b"") for number in range(CLIENTS)]
+
+    def alone(self, asked: Iterable[tuple[int, Request]]) -> list[bytes]:
+        """Run requests one after another, client by client; return what each client gets."""
+        got = [b""] * CLIENTS
+        for number, request in sorted(asked, key=lambda pair: pair[0]):
+            got[number] += self.together([(number, request)])[number]
+        return got
+
+    def close(self) -> Any:
+        """Check and close; return what was there."""
+        state = self.engine.dump()
+        assert self.engine.check() == []
+        self.engine.close()
+        return state
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Clients, Clients]:
+    """Return two engines in the same state."""
+    return Clients(tmp_path / "one"), Clients(tmp_path / "other")
+
+
+_value = st.sampled_from(VALUES)
+_range = (st.sampled_from([b"0", b"-3", b"x"]), st.sampled_from([b"2", b"-1"]))
+# Name of a command with a run -> what follows the key.
+WORDS: dict[str, tuple[st.SearchStrategy[bytes], ...]] = {
+    "GET": (),
+    "HGETALL": (),
+    "LPOP": (),
+    "LPUSH": (_value,),
+    "LRANGE": _range,
+    "RPOP": (),
+    "RPUSH": (_value,),
+    "SET": (_value,),
+    "SMEMBERS": (),
+    "ZRANGE": _range,
+}
+
+
+def words_of(name: str) -> st.SearchStrategy[Request]:
+    """Return requests of the command with its least number of words."""
+    return st.tuples(st.just(name.encode()), st.sampled_from(KEYS), *WORDS[name]).map(list)
+
+
+batches = st.sampled_from(sorted(WORDS)).flatmap(
+    lambda name: st.lists(st.tuples(st.integers(0, CLIENTS - 1), words_of(name)), min_size=1, max_size=40)
+)
+
+
+def test_every_run_is_tested():
+    """No command has a run that this file does not know."""
+    assert sorted(WORDS) == sorted({found.name.upper() for found in TABLE.values() if found.run is not None})
+
+
+@given(st.lists(st.tuples(batches, st.sampled_from(["", "commit", "tick"])), min_size=1, max_size=8))
+def test_runs_are_as_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[list[tuple[int, Request]], str]]
+):
+    """Whatever is asked, in a commit or not, with keys of every type: each client gets what it would get alone."""
+    directory = tmp_path_factory.mktemp("runs")
+    one, other = Clients(directory / "one"), Clients(directory / "other")
+    for asked, between in plan:
+        asked.sort(key=lambda pair: pair[0])
+        assert other.alone(asked) == one.together(asked)
+        if between == "commit":
+            one.engine.store.begin_commit()
+        elif between == "tick":
+            one.engine.tick(15)
+            other.engine.tick(15)
+
+    assert other.close() == one.close()
+
+
+def test_each_client_gets_its_own(pair: tuple[Clients, Clients]):
+    """Clients that ask for different things in one batch, in pipelines and not, in other databases and protocols, are told apart."""
+    one, other = pair
+    for clients in pair:
+        clients.sessions[3].speak(3)
+        clients.sessions[4].database = clients.engine.keyspace.databases[5]
+    asked: list[tuple[int, Sequence[bytes]]] = []
+    for number in range(CLIENTS):
+        key = b"own%d" % number
+        if number % 3 == 0:
+            asked += [(number, [b"SET", key, b"v%d" % step]) for step in range(5)]
+        elif number % 3 == 1:
+            asked += [(number, [b"RPUSH", key, b"v%d" % number]), (number, [b"GET", key])]
+        else:
+            asked += [(number, [b"GET", key]), (number, [b"GET", b"none"])]
+    requests = [(number, list(request)) for number, request in asked]
+
+    assert other.alone(requests) == one.together(requests)
+    assert other.close() == one.close()
+
+
+def test_a_run_that_fails(pair: tuple[Clients, Clients], monkeypatch: pytest.MonkeyPatch):
+    """If a run fails in the middle, nothing of it is kept, and each request is run by itself."""
+    one, other = pair
+    command = TABLE[b"SET"]
+    run = command.run
+    assert run is not None
+
+    def fails(cx: Any, requests: Any) -> Any:
+        run(cx, requests[:3])
+        raise RuntimeError("half way")
+
+    monkeypatch.setattr(command, "run", fails)
+    asked = [(number, [b"SET", b"new%d" % number, b"v"]) for number in range(CLIENTS)]
+
+    assert other.alone(asked) == one.together(asked) == [b"+OK\r\n"] * CLIENTS
+    assert other.close() == one.close()
+
+
+def test_alike_reads_are_done_once(pair: tuple[Clients, Clients], monkeypatch: pytest.MonkeyPatch):
+    """A range that all clients ask for in one batch is read once."""
+    one, _ = pair
+    calls = []
+    get_range = lists.get_range
+
+    def counted(*words: Any) -> list[bytes]:
+        calls.append(words)
+        return get_range(*words)
+
+    monkeypatch.setattr(lists, "get_range", counted)
+    replies = one.together([(number, [b"LRANGE", b"list", b"0", b"1"]) for number in range(CLIENTS)])
+
+    assert [b"*2\r\n$1\r\n0\r\n$1\r\n1\r\n"] * CLIENTS == replies
+    assert len(calls) == 1
+    for clients in pair:
+        clients.close()
