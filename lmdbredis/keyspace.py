@@ -109,19 +109,25 @@ class Database:
         return found
 
     def _load(self, row_key: bytes, key: bytes) -> Found | None:
-        """Return what stands in the row, expired or not, None if there is no row; the hot layer takes it up."""
+        """Return what stands in the row, expired or not, None if there is no row; the hot layer may take it up."""
         keyspace = self.keyspace
         cell = keyspace.keys.get(row_key)
         if cell is None:
             return None
         kind = cell[0] & TYPE_MASK
         if kind == STRING or kind == STRING_CHUNKS:  # noqa: PLR1714, SIM109 -- twice as fast as `in`
-            if len(cell) <= VALUE_BYTES_MAX:
-                keyspace.cache.put(row_key, cell)
+            self._admit(row_key, cell)
             return cell
         entry = self._decode(row_key, key, cell)
         keyspace.cache.put(row_key, entry)
         return entry
+
+    def _admit(self, row_key: bytes, cell: bytes) -> None:
+        """Let the hot layer take up one in `ADMIT_EVERY` of the strings that were read from LMDB."""
+        keyspace = self.keyspace
+        keyspace.loads += 1
+        if not keyspace.loads % ADMIT_EVERY and cell[0] & TYPE_MASK == STRING and len(cell) <= VALUE_BYTES_MAX:
+            keyspace.cache.put(row_key, cell)
 
     def read(self, key: bytes) -> Found | None:
         """As `find`, for a command that only reads: counts a hit or a miss."""
@@ -160,9 +166,7 @@ class Database:
             if found is None:
                 keyspace.misses += 1
                 return None
-            keyspace.loads += 1
-            if not keyspace.loads % ADMIT_EVERY:
-                found = self._load(row_key, key)
+            self._admit(row_key, found)
         if found.__class__ is bytes and found[0] == STRING:  # the common case, without a call more
             keyspace.hits += 1
             return found
@@ -182,7 +186,7 @@ class Database:
             some = slice(-keyspace.loads % ADMIT_EVERY, None, ADMIT_EVERY)
             keyspace.loads += len(missing)
             for row_key, cell in zip(missing[some], loaded[some], strict=True):
-                if cell is not None and cell[0] == STRING and len(cell) <= VALUE_BYTES_MAX:
+                if cell is not None and cell[0] & TYPE_MASK == STRING and len(cell) <= VALUE_BYTES_MAX:
                     keyspace.cache.put(row_key, cell)
             coming = iter(loaded)
             cells = [next(coming) if cell is None else cell for cell in cells]

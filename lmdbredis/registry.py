@@ -16,6 +16,8 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from enum import IntFlag, auto
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lmdbredis.cursors import Cursors
@@ -183,6 +185,25 @@ def alike(handler: Handler) -> Handler:
 
     found.run = run
     return handler
+
+
+def by_key(work: Callable[[Context, bytes, list[Sequence[bytes]]], Sequence[Any]]) -> RunHandler:
+    """Return a run that does `work` once for each series of requests with the same key.
+
+    `work` returns the replies, or refuses all of them, before it has written anything: then it would refuse each.
+    """
+
+    def run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any]:
+        replies: list[Any] = []
+        for key, series in groupby(requests, itemgetter(1)):
+            same = list(series)
+            try:
+                replies += work(cx, key, same)
+            except ReplyError as error:
+                replies += [error] * len(same)
+        return replies
+
+    return run
 
 
 def container(

@@ -138,6 +138,19 @@ class Table:
         self.batch[key] = row
         return True
 
+    def add_each(self, rows: Iterable[Row]) -> Iterator[bool]:
+        """As `add` for each key and row in turn, the next when the caller is done with the one before."""
+        if self._put is None or self.overlay:
+            for key, row in rows:
+                yield self.add(key, row)
+            return
+        put, handle, batch = self._put, self.handle, self.batch
+        for key, row in rows:
+            is_new = put(key, row, True, False, False, handle)  # dupdata, overwrite, append
+            if is_new:
+                batch[key] = row
+            yield is_new
+
     def delete(self, key: bytes) -> None:
         """Delete a row, there or not. O(log n)."""
         self.batch[key] = None

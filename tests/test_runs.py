@@ -105,16 +105,21 @@ def pair(tmp_path: Path) -> tuple[Clients, Clients]:
 
 
 _value = st.sampled_from(VALUES)
+_name = st.one_of(st.integers(0, 200).map(lambda number: b"%d" % number), st.sampled_from([b"", b"f", b"long" * 200]))
 _range = (st.sampled_from([b"0", b"-3", b"x"]), st.sampled_from([b"2", b"-1"]))
 # Name of a command with a run -> what follows the key.
 WORDS: dict[str, tuple[st.SearchStrategy[bytes], ...]] = {
+    "DECR": (),
     "GET": (),
     "HGETALL": (),
+    "HSET": (_name, _value),
+    "INCR": (),
     "LPOP": (),
     "LPUSH": (_value,),
     "LRANGE": _range,
     "RPOP": (),
     "RPUSH": (_value,),
+    "SADD": (_name,),
     "SET": (_value,),
     "SMEMBERS": (),
     "ZRANGE": _range,

@@ -21,18 +21,25 @@ from lmdbredis.errors import (
     ReplyError,
 )
 from lmdbredis.format import HASH
-from lmdbredis.registry import DENYOOM, FAST, READ, WRITE, Context, alike, command
+from lmdbredis.registry import DENYOOM, FAST, READ, WRITE, Context, alike, by_key, command
 from lmdbredis.resp import OK, Pairs
 from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, add_floats, parse_float, parse_int
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lmdbredis.keyspace import Entry
 
 
 # --- writing ------------------------------------------------------------------------------------------------------------------
 
 
-@command("HSET", flags=WRITE | DENYOOM | FAST)
+def _hset_run(cx: Context, key: bytes, requests: Sequence[Sequence[bytes]]) -> list[int]:
+    """Return the replies to HSETs of one field each."""
+    return hashes.put_each(cx.db, cx.db.edit_or_create(key, HASH), [(words[2], words[3]) for words in requests])
+
+
+@command("HSET", flags=WRITE | DENYOOM | FAST, run=by_key(_hset_run))
 def hset(cx: Context, key: bytes, field: bytes, value: bytes, *pairs: bytes) -> int:
     """HSET key field value [field value ...] -- Sets fields of a hash, which is created if need be; returns how many are new. O(1) for each field/value pair added, so O(N) to add N field/value pairs. Since 2.0.0."""
     if pairs:
@@ -52,12 +59,7 @@ def _put_pairs(cx: Context, name: str, key: bytes, pairs: tuple[bytes, ...]) -> 
     """Put fields and values that alternate; return how many fields are new."""
     if len(pairs) % 2:
         raise ReplyError(WRONG_ARITY % name)
-    db = cx.db
-    entry = db.edit_or_create(key, HASH)
-    new = 0
-    for at in range(0, len(pairs), 2):
-        new += hashes.put(db, entry, pairs[at], pairs[at + 1])
-    return new
+    return sum(hashes.put_each(cx.db, cx.db.edit_or_create(key, HASH), zip(pairs[::2], pairs[1::2], strict=True)))
 
 
 @command("HSETNX", flags=WRITE | DENYOOM | FAST)

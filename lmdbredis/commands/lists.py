@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.arguments import Arguments, integer, keys_after_count, positive
@@ -22,14 +20,13 @@ from lmdbredis.errors import (
     ReplyError,
 )
 from lmdbredis.format import LIST
-from lmdbredis.registry import DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, RunHandler, alike, command
+from lmdbredis.registry import DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, RunHandler, alike, by_key, command
 from lmdbredis.resp import NULL_ARRAY, OK
 from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, parse_int
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_KEY_OF: Final = itemgetter(1)  # of a request's words
 _IS_LEFT: Final = {b"LEFT": True, b"RIGHT": False}
 _IS_BEFORE: Final = {b"BEFORE": True, b"AFTER": False}
 
@@ -56,36 +53,21 @@ def _negatable(word: bytes) -> int:
 def _push_run(left: bool) -> RunHandler:
     """Return what runs pushes of one element each to this end."""
 
-    def run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any]:
-        replies: list[Any] = []
-        for key, same in groupby(requests, _KEY_OF):
-            elements = [words[2] for words in same]
-            try:
-                length = lists.push(cx.db, key, elements, left)
-            except ReplyError as error:
-                replies += [error] * len(elements)
-            else:
-                replies += range(length - len(elements) + 1, length + 1)
-        return replies
+    def push(cx: Context, key: bytes, requests: Sequence[Sequence[bytes]]) -> Sequence[int]:
+        length = lists.push(cx.db, key, [words[2] for words in requests], left)
+        return range(length - len(requests) + 1, length + 1)
 
-    return run
+    return by_key(push)
 
 
 def _pop_run(left: bool) -> RunHandler:
     """Return what runs pops of one element each from this end."""
 
-    def run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any]:
-        replies: list[Any] = []
-        for key, same in groupby(requests, _KEY_OF):
-            count = len(list(same))
-            try:
-                elements: list[Any] = lists.pop_each(cx.db, key, count, left)
-            except ReplyError as error:
-                elements = [error] * count
-            replies += elements + [None] * (count - len(elements))
-        return replies
+    def pop(cx: Context, key: bytes, requests: Sequence[Sequence[bytes]]) -> list[bytes | None]:
+        elements = lists.pop_each(cx.db, key, len(requests), left)
+        return [*elements, *[None] * (len(requests) - len(elements))]
 
-    return run
+    return by_key(pop)
 
 
 @command("LPUSH", flags=WRITE | DENYOOM | FAST, run=_push_run(left=True))

@@ -10,7 +10,7 @@ from lmdbredis.datatypes import sets
 from lmdbredis.datatypes.members import REPEATS_MAX
 from lmdbredis.errors import LIMIT_NEGATIVE, NUMKEYS_NOT_POSITIVE, OUT_OF_RANGE, SYNTAX, TOO_MANY_KEYS, ReplyError
 from lmdbredis.format import SET
-from lmdbredis.registry import DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, alike, command
+from lmdbredis.registry import DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, alike, by_key, command
 from lmdbredis.resp import Set
 
 if TYPE_CHECKING:
@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 # --- members ------------------------------------------------------------------------------------------------------------------
 
 
-@command("SADD", flags=WRITE | DENYOOM | FAST)
+def _sadd_run(cx: Context, key: bytes, requests: Sequence[Sequence[bytes]]) -> list[int]:
+    """Return the replies to SADDs of one member each."""
+    return sets.add_each(cx.db, cx.db.edit_or_create(key, SET), [words[2] for words in requests], cx.random)
+
+
+@command("SADD", flags=WRITE | DENYOOM | FAST, run=by_key(_sadd_run))
 def sadd(cx: Context, key: bytes, member: bytes, *members: bytes) -> int:
     """SADD key member [member ...] -- Adds members to a set, which is created if need be; returns how many are new. O(1) for each element added, so O(N) to add N elements when the command is called with multiple arguments. Since 1.0.0."""
     db = cx.db
     entry = db.edit(key, SET) or db.create(key, SET)
-    new = sets.add(db, entry, member, cx.random)
-    for other in members:
-        new += sets.add(db, entry, other, cx.random)
-    return new
+    if members:
+        return sum(sets.add_each(db, entry, (member, *members), cx.random))
+    return sets.add(db, entry, member, cx.random)
 
 
 @command("SREM", flags=WRITE | FAST)

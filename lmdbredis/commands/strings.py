@@ -22,7 +22,7 @@ from lmdbredis.errors import (
     WRONG_ARITY,
     ReplyError,
 )
-from lmdbredis.registry import DENYOOM, FAST, READ, WRITE, Context, command
+from lmdbredis.registry import DENYOOM, FAST, READ, WRITE, Context, RunHandler, command
 from lmdbredis.resp import OK
 from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, add_floats, parse_int
 
@@ -303,13 +303,28 @@ def _increment(cx: Context, key: bytes, by: int) -> int:
     return new
 
 
-@command("INCR", flags=WRITE | DENYOOM | FAST)
+def _increment_run(by: int) -> RunHandler:
+    """Return what runs INCRs, or DECRs."""
+
+    def run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any]:
+        replies: list[Any] = []
+        for words in requests:
+            try:
+                replies.append(_increment(cx, words[1], by))
+            except ReplyError as error:
+                replies.append(error)
+        return replies
+
+    return run
+
+
+@command("INCR", flags=WRITE | DENYOOM | FAST, run=_increment_run(1))
 def incr(cx: Context, key: bytes) -> int:
     """INCR key -- Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't exist. O(1). Since 1.0.0."""
     return _increment(cx, key, 1)
 
 
-@command("DECR", flags=WRITE | DENYOOM | FAST)
+@command("DECR", flags=WRITE | DENYOOM | FAST, run=_increment_run(-1))
 def decr(cx: Context, key: bytes) -> int:
     """DECR key -- Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't exist. O(1). Since 1.0.0."""
     return _increment(cx, key, -1)

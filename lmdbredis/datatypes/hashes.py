@@ -18,7 +18,7 @@ from lmdbredis.ranks import BLOCK_ROWS
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from lmdbredis.keyspace import Database, Entry
     from lmdbredis.table import Row
@@ -60,6 +60,30 @@ def put(db: Database, entry: Entry, field: bytes, value: bytes) -> int:
         members.added(db, table, entry, row_key[OWNER_BYTES:])
     db.changed(entry)
     return 1
+
+
+def put_each(db: Database, entry: Entry, pairs: Iterable[tuple[bytes, bytes]]) -> list[int]:
+    """As `put` for each field and value in turn; return what it would."""
+    table = db.keyspace.store.tables[HASHES]
+    owner = entry.owner
+    rows = [
+        (owner + field, PLAIN_FIELD + value)
+        if len(field) <= NAME_BYTES_MAX
+        else (owner + fmt.stored_name(field), fmt.pack_field(field, value))
+        for field, value in pairs
+    ]
+    new = []
+    for (row_key, _), old in zip(rows, table.exchange_each(rows), strict=True):
+        if old is None:
+            entry.count += 1
+            if entry.flags or entry.count > BLOCK_ROWS:
+                members.added(db, table, entry, row_key[OWNER_BYTES:])
+            new.append(1)
+        else:
+            new.append(0)
+    if 1 in new:
+        db.changed(entry)
+    return new
 
 
 def delete(db: Database, entry: Entry, fields: Sequence[bytes]) -> int:

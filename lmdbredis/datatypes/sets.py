@@ -99,6 +99,30 @@ def add(db: Database, entry: Entry, member: bytes, random: random.Random) -> int
     return 1
 
 
+def add_each(db: Database, entry: Entry, names: Sequence[bytes], random: random.Random) -> list[int]:
+    """As `add` for each member in turn; return what it would."""
+    table = db.keyspace.store.tables[SETS]
+    owner, deck = entry.owner, db.keyspace.decks.get(entry.id)
+    rows = [
+        (owner + member, b"") if len(member) <= NAME_BYTES_MAX else (owner + fmt.stored_name(member), member)
+        for member in names
+    ]
+    new = []
+    for (row_key, _), is_new in zip(rows, table.add_each(rows), strict=True):
+        if is_new:
+            entry.count += 1
+            if entry.flags or entry.count > BLOCK_ROWS:
+                members.added(db, table, entry, row_key[OWNER_BYTES:])
+            if deck is not None:
+                deck.add(row_key, random.randrange(entry.count))
+            new.append(1)
+        else:
+            new.append(0)
+    if 1 in new:
+        db.changed(entry)
+    return new
+
+
 def delete(db: Database, entry: Entry, names: Sequence[bytes]) -> int:
     """Delete members; return how many were there. O(members * log n)."""
     table = db.keyspace.store.tables[SETS]
