@@ -95,14 +95,22 @@ def positive(word: bytes, error: str = NOT_POSITIVE) -> int:
     return found
 
 
+def at_least_one(word: bytes, error: str) -> int:
+    """Return the integer >= 1 a word spells. Raises ReplyError(`error`)."""
+    found = positive(word, error)
+    if not found:
+        raise ReplyError(error)
+    return found
+
+
 def keys_after_count(words: Sequence[bytes], at: int) -> list[int]:
     """Return the positions of the keys in a request whose word `at` says how many follow it."""
     count = positive(words[at])
     return list(range(at + 1, min(at + 1 + count, len(words))))
 
 
-def random_count(word: bytes) -> int:
-    """Return the count of HRANDFIELD and its like: a 64-bit integer whose negative is one too. Raises ReplyError."""
+def negatable(word: bytes) -> int:
+    """Return the 64-bit integer a word spells, whose negative is one too: ranks, counts with a sign. Raises ReplyError."""
     found = integer(word)
     if found == INTEGER_MIN:
         raise ReplyError(NOT_IN_RANGE % (-INTEGER_MAX, INTEGER_MAX))

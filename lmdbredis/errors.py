@@ -39,6 +39,18 @@ def shown(word: bytes, bytes_max: int = 128) -> str:
     return word[:bytes_max].partition(b"\0")[0].decode("latin-1").replace("\r", " ").replace("\n", " ")
 
 
+# Before there is a request: the bytes cannot be read, and the connection ends.
+BAD_MULTIBULK_LENGTH: Final = "ERR Protocol error: invalid multibulk length"
+BAD_BULK_LENGTH: Final = "ERR Protocol error: invalid bulk length"
+BAD_CRLF: Final = "ERR Protocol error: invalid CRLF in request"
+BAD_QUOTES: Final = "ERR Protocol error: unbalanced quotes in request"
+NO_DOLLAR: Final = "ERR Protocol error: expected '$', got '%s'"
+BIG_INLINE: Final = "ERR Protocol error: too big inline request"
+BIG_MULTIBULK_LINE: Final = "ERR Protocol error: too big mbulk count string"
+BIG_BULK_LINE: Final = "ERR Protocol error: too big bulk count string"
+STRANGER_MULTIBULK: Final = "ERR Protocol error: unauthenticated multibulk length"
+STRANGER_BULK: Final = "ERR Protocol error: unauthenticated bulk length"
+
 # Before a command runs: who is asking, and is this a command at all.
 UNKNOWN_COMMAND: Final = "ERR unknown command '%s', with args beginning with: %s"
 UNKNOWN_SUBCOMMAND: Final = "ERR unknown subcommand '%s'. Try %s HELP."

@@ -20,6 +20,7 @@ It knows no sockets and no clock; `Server` names what a handler may ask of the r
 from __future__ import annotations
 
 import logging
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lmdbredis import errors
@@ -314,11 +315,17 @@ class Executor:
         at = 0
         for session in sessions:
             asked = session.requests
-            count = len(asked)
-            session.output = replies[at] if count == 1 else b"".join(replies[at : at + count])
-            session.run_now = count
+            run_now = count = len(asked)
+            if count == 1:
+                session.output = replies[at]
+            else:
+                part = replies[at : at + count]
+                if sum(map(len, part)) > _LONG_REPLY_BYTES and not command.writes:
+                    run_now = _leading(part)  # the rest will be read again
+                session.output = b"".join(part[:run_now])
+            session.run_now = run_now
             session.last_ms = cx.now_ms
-            session.last_words = asked[-1]
+            session.last_words = asked[run_now - 1]
             at += count
         return True
 
@@ -375,3 +382,8 @@ class Executor:
 def _is_uniform(requests: list[list[bytes]], name: bytes, words: int) -> bool:
     """Tell whether each request is this command, spelled like this, with so many words."""
     return all(len(request) == words and request[0] == name for request in requests)
+
+
+def _leading(replies: list[bytes]) -> int:
+    """Return how many of the replies may leave together, at least one."""
+    return next(number for number, total in enumerate(accumulate(map(len, replies)), 1) if total > _LONG_REPLY_BYTES)

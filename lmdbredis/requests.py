@@ -24,7 +24,19 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
-from lmdbredis.errors import shown
+from lmdbredis.errors import (
+    BAD_BULK_LENGTH,
+    BAD_CRLF,
+    BAD_MULTIBULK_LENGTH,
+    BAD_QUOTES,
+    BIG_BULK_LINE,
+    BIG_INLINE,
+    BIG_MULTIBULK_LINE,
+    NO_DOLLAR,
+    STRANGER_BULK,
+    STRANGER_MULTIBULK,
+    shown,
+)
 from lmdbredis.words import parse_int
 
 BULK_BYTES_MAX: Final = 512 * 1024 * 1024  # Redis's default for proto-max-bulk-len
@@ -32,17 +44,6 @@ LINE_BYTES_MAX: Final = 64 * 1024  # an inline request, or the line of a length,
 ARGUMENTS_MAX: Final = 2**31 - 1  # since Redis 7 whatever fits an int: a promise costs nothing
 STRANGER_ARGUMENTS_MAX: Final = 10
 STRANGER_BULK_BYTES_MAX: Final = 16 * 1024
-
-BAD_MULTIBULK_LENGTH: Final = "ERR Protocol error: invalid multibulk length"
-BAD_BULK_LENGTH: Final = "ERR Protocol error: invalid bulk length"
-BAD_CRLF: Final = "ERR Protocol error: invalid CRLF in request"
-BAD_QUOTES: Final = "ERR Protocol error: unbalanced quotes in request"
-NO_DOLLAR: Final = "ERR Protocol error: expected '$', got '%s'"
-BIG_INLINE: Final = "ERR Protocol error: too big inline request"
-BIG_MULTIBULK_LINE: Final = "ERR Protocol error: too big mbulk count string"
-BIG_BULK_LINE: Final = "ERR Protocol error: too big bulk count string"
-STRANGER_MULTIBULK: Final = "ERR Protocol error: unauthenticated multibulk length"
-STRANGER_BULK: Final = "ERR Protocol error: unauthenticated bulk length"
 
 Request = list[bytes]
 

@@ -325,10 +325,11 @@ def test_long_fields_that_begin_alike(pair: Pair):
 def test_no_more_repeats_than_memory_holds(ours: Server):
     """A count that asks for billions of repeats is refused, and nothing is drawn; from nothing, nothing is drawn anyway."""
     client = ours.client()
-    client.pipeline([("HSET", "h", "f", "v"), ("SADD", "s", "m")])
+    client.pipeline([("HSET", "h", "f", "v"), ("SADD", "s", "m"), ("ZADD", "z", "1", "m")])
 
     assert client.call("HRANDFIELD", "h", -(2**62)).value == b"ERR value is out of range"
     assert client.call("SRANDMEMBER", "s", -(2**63) + 1).value == b"ERR value is out of range"
+    assert client.call("ZRANDMEMBER", "z", -(2**62)).value == b"ERR value is out of range"
     assert client.call("SRANDMEMBER", "missing", -(2**63) + 1).plain() == []
     assert len(client.call("HRANDFIELD", "h", -100_000).items()) == 100_000
 

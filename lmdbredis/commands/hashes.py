@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lmdbredis import cursors, pattern
-from lmdbredis.arguments import count_in_range, integer, random_count
+from lmdbredis.arguments import count_in_range, integer, negatable
 from lmdbredis.datatypes import hashes
 from lmdbredis.datatypes.members import REPEATS_MAX
 from lmdbredis.errors import (
@@ -179,7 +179,7 @@ def hrandfield(cx: Context, key: bytes, *options: bytes) -> Any:
     if not options:
         entry = db.open(key, HASH)
         return None if entry is None else hashes.pick(db, entry, cx.random)
-    count = random_count(options[0])
+    count = negatable(options[0])
     if len(options) > 1:
         if len(options) > 2 or options[1].upper() != b"WITHVALUES":
             raise ReplyError(SYNTAX)

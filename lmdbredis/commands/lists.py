@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lmdbredis.arguments import Arguments, integer, keys_after_count, positive
+from lmdbredis.arguments import Arguments, at_least_one, integer, keys_after_count, negatable, positive
 from lmdbredis.datatypes import lists
 from lmdbredis.errors import (
     COUNT_NOT_POSITIVE,
@@ -13,7 +13,6 @@ from lmdbredis.errors import (
     LPOS_MAXLEN_NEGATIVE,
     LPOS_RANK_ZERO,
     NO_SUCH_KEY,
-    NOT_IN_RANGE,
     NOT_INTEGER,
     NUMKEYS_NOT_POSITIVE,
     SYNTAX,
@@ -22,7 +21,7 @@ from lmdbredis.errors import (
 from lmdbredis.format import LIST
 from lmdbredis.registry import DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, RunHandler, alike, by_key, command
 from lmdbredis.resp import NULL_ARRAY, OK
-from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, parse_int
+from lmdbredis.words import parse_int
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,14 +35,6 @@ def _choice(words: dict[bytes, bool], word: bytes) -> bool:
     found = words.get(word.upper())
     if found is None:
         raise ReplyError(SYNTAX)
-    return found
-
-
-def _negatable(word: bytes) -> int:
-    """Return the integer a word spells, of which the negative is one too."""
-    found = integer(word)
-    if found == INTEGER_MIN:
-        raise ReplyError(NOT_IN_RANGE % (-INTEGER_MAX, INTEGER_MAX))
     return found
 
 
@@ -116,14 +107,14 @@ def _pop_many(cx: Context, key: bytes, count: bytes, left: bool) -> Any:
 def lmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
     """LMPOP numkeys key [key ...] <LEFT | RIGHT> [COUNT count] -- Takes elements off an end of the first list that exists. O(N+M) for N keys and M elements returned. Since 7.0.0."""
     arguments = Arguments((word, following, *words))
-    count = _at_least_one(numkeys, NUMKEYS_NOT_POSITIVE)
+    count = at_least_one(numkeys, NUMKEYS_NOT_POSITIVE)
     if count >= len(arguments):
         raise ReplyError(SYNTAX)
     keys = arguments.take(count)
     left = _choice(_IS_LEFT, arguments.next())
     elements_max = 1
     if arguments.accept(b"COUNT", 1):
-        elements_max = _at_least_one(arguments.next(), COUNT_NOT_POSITIVE)
+        elements_max = at_least_one(arguments.next(), COUNT_NOT_POSITIVE)
     if arguments:
         raise ReplyError(SYNTAX)
     for key in keys:
@@ -131,14 +122,6 @@ def lmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: by
         if elements is not None:
             return [key, elements]
     return NULL_ARRAY
-
-
-def _at_least_one(word: bytes, error: str) -> int:
-    """Return the positive integer a word spells. Raises ReplyError(`error`)."""
-    found = positive(word, error)
-    if not found:
-        raise ReplyError(error)
-    return found
 
 
 @command("LMOVE", flags=WRITE | DENYOOM, keys=(1, 2, 1))
@@ -188,7 +171,7 @@ def lpos(cx: Context, key: bytes, element: bytes, *words: bytes) -> Any:
     rank, matches_max, scanned_max = 1, None, 0
     while options:
         if options.accept(b"RANK", 1):
-            rank = _negatable(options.next())
+            rank = negatable(options.next())
             if not rank:
                 raise ReplyError(LPOS_RANK_ZERO)
         elif options.accept(b"COUNT", 1):
@@ -226,7 +209,7 @@ def linsert(cx: Context, key: bytes, where: bytes, pivot: bytes, element: bytes)
 @command("LREM", flags=WRITE)
 def lrem(cx: Context, key: bytes, count: bytes, element: bytes) -> int:
     """LREM key count element -- Removes the first elements that equal the given one, the last ones if the count is negative, all if it is 0. O(N) for N elements. Since 1.0.0."""
-    removed_max = _negatable(count)
+    removed_max = negatable(count)
     return lists.remove(cx.db, key, element, abs(removed_max), back=removed_max < 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lmdbredis import cursors, pattern
-from lmdbredis.arguments import Arguments, keys_after_count, positive, random_count
+from lmdbredis.arguments import Arguments, keys_after_count, negatable, positive
 from lmdbredis.datatypes import sets
 from lmdbredis.datatypes.members import REPEATS_MAX
 from lmdbredis.errors import LIMIT_NEGATIVE, NUMKEYS_NOT_POSITIVE, OUT_OF_RANGE, SYNTAX, TOO_MANY_KEYS, ReplyError
@@ -135,7 +135,7 @@ def srandmember(cx: Context, key: bytes, *options: bytes) -> Any:
         return None if entry is None else sets.pick(db, entry, cx.random)
     if len(options) > 1:
         raise ReplyError(SYNTAX)
-    count = random_count(options[0])
+    count = negatable(options[0])
     entry = db.open(key, SET)
     if entry is None or not count:
         return []

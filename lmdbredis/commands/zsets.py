@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import cursors, pattern
-from lmdbredis.arguments import Arguments, keys_after_count, number, positive, random_count
+from lmdbredis.arguments import Arguments, at_least_one, keys_after_count, negatable, number, positive
 from lmdbredis.datatypes import zsets
 from lmdbredis.datatypes import zsets_ranges as ranges
-from lmdbredis.datatypes.members import SMALL_MAX
+from lmdbredis.datatypes.members import REPEATS_MAX, SMALL_MAX
 from lmdbredis.errors import (
     COUNT_NOT_POSITIVE,
     NUMKEYS_NOT_POSITIVE,
@@ -173,7 +173,7 @@ def _pop(cx: Context, key: bytes, options: Sequence[bytes], *, greatest: bool) -
 def zmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
     """ZMPOP numkeys key [key ...] <MIN | MAX> [COUNT count] -- Removes the members with the lowest or highest scores from the first sorted set of several that is there, and returns its key and them with their scores. O(K + M log N) for K keys and M members popped. Since 7.0.0."""
     arguments = Arguments((word, following, *words))
-    count = _at_least_one(numkeys, NUMKEYS_NOT_POSITIVE)
+    count = at_least_one(numkeys, NUMKEYS_NOT_POSITIVE)
     if count >= len(arguments):
         raise ReplyError(SYNTAX)
     keys = arguments.take(count)
@@ -182,7 +182,7 @@ def zmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: by
         raise ReplyError(SYNTAX)
     members_max = 1
     if arguments.accept(b"COUNT", 1):
-        members_max = _at_least_one(arguments.next(), COUNT_NOT_POSITIVE)
+        members_max = at_least_one(arguments.next(), COUNT_NOT_POSITIVE)
     if arguments:
         raise ReplyError(SYNTAX)
     for key in keys:
@@ -190,14 +190,6 @@ def zmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: by
         if entry is not None:
             return [key, zsets.pop(cx.db, entry, members_max, greatest=greatest)]
     return NULL_ARRAY
-
-
-def _at_least_one(word: bytes, error: str) -> int:
-    """Return the integer >= 1 a word spells. Raises ReplyError."""
-    found = positive(word, error)
-    if not found:
-        raise ReplyError(error)
-    return found
 
 
 # --- one member ---------------------------------------------------------------------------------------------------------------
@@ -260,7 +252,7 @@ def zrandmember(cx: Context, key: bytes, *options: bytes) -> Any:
     if not options:
         entry = cx.db.open(key, ZSET)
         return None if entry is None else ranges.members(ranges.draw(cx.db, entry, 1, cx.random))[0]
-    count = random_count(options[0])
+    count = negatable(options[0])
     if len(options) > 1:
         if len(options) > 2 or options[1].upper() != b"WITHSCORES":
             raise ReplyError(SYNTAX)
@@ -269,6 +261,8 @@ def zrandmember(cx: Context, key: bytes, *options: bytes) -> Any:
     entry = cx.db.open(key, ZSET)
     if entry is None or not count:
         return []
+    if count < -REPEATS_MAX:
+        raise ReplyError(OUT_OF_RANGE)
     keys = ranges.draw(cx.db, entry, count, cx.random)
     return Pairs(ranges.pairs(cx.db, entry, keys)) if len(options) > 1 else ranges.members(keys)
 
