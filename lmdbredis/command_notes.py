@@ -28,7 +28,7 @@ def _by_name(groups: dict[str, str]) -> dict[str, str]:
 _USES: Final = _by_name(
     {
         "RO": "exists touch type strlen hexists hlen hstrlen llen scard sismember zcard object|encoding object|freq object|idletime "
-        "object|refcount memory|usage",
+        "object|refcount memory|usage watch",
         "RM delete": "del unlink",
         "OW insert": "setnx msetnx",
         "OW update": "mset setex psetex",
@@ -131,6 +131,7 @@ _GROUPS: Final = {
     "lists": "list",
     "sets": "set",
     "zsets": "sorted-set",
+    "transactions": "transactions",
     "connection": "connection",
     "client": "connection",
     "server": "server",
@@ -146,6 +147,7 @@ _OF_GROUP: Final = {
     "list": "list",
     "set": "set",
     "sorted-set": "sortedset",
+    "transactions": "transaction",
     "connection": "connection",
 }
 _DANGEROUS: Final = frozenset({"keys", "flushall", "flushdb", "swapdb", "info", "lastsave"})

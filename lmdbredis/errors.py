@@ -59,6 +59,13 @@ NO_AUTH: Final = "NOAUTH Authentication required."
 MISCONF_FULL: Final = "MISCONF The disk is full: writes are refused until there is room again. Reads go on."
 INTERNAL: Final = "ERR internal error: %s. Nothing of this command was kept; the log has the details."
 
+# Transactions.
+EXEC_WITHOUT_MULTI: Final = "ERR EXEC without MULTI"
+DISCARD_WITHOUT_MULTI: Final = "ERR DISCARD without MULTI"
+NOT_IN_MULTI: Final = "ERR Command '%s' not allowed inside a transaction"
+EXEC_ABORT: Final = "EXECABORT Transaction discarded because of previous errors."
+EXEC_REFUSED: Final = "EXECABORT Transaction discarded because of: %s"
+
 # Words that do not parse.
 SYNTAX: Final = "ERR syntax error"
 NOT_INTEGER: Final = "ERR value is not an integer or out of range"

@@ -25,16 +25,17 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lmdbredis import errors
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed, shown
-from lmdbredis.registry import NO_AUTH, TABLE, Command, Context
-from lmdbredis.resp import NO_REPLY
+from lmdbredis.registry import NO_AUTH, NO_MULTI, TABLE, Command, Context
+from lmdbredis.resp import NO_REPLY, QUEUED
 from lmdbredis.session import NO_REQUESTS, Gate, Session, Sessions
+from lmdbredis.watches import Later, Watches
 
 if TYPE_CHECKING:
     import random as chance
     from collections.abc import Callable, Iterable
 
     from lmdbredis.config import Config
-    from lmdbredis.keyspace import Keyspace
+    from lmdbredis.keyspace import Database, Keyspace
     from lmdbredis.store import Store
 
 BATCH_REQUESTS_MAX: Final = 4096
@@ -109,6 +110,7 @@ class Executor:
         self.after_batch: list[Callable[[], None]] = []  # called once the record is written (law 2)
         # Called, last first, if the batch is undone: give sessions their state back.
         self.if_undone: list[Callable[[], None]] = []
+        self.watches = Watches(keyspace)
         self.refusal: str | None = None  # why writes are refused, None = they are not
         self.commands_run = 0
 
@@ -172,6 +174,26 @@ class Executor:
         self.refusal = None
         self.keyspace.may_expire = True
 
+    # --- watches ------------------------------------------------------------------------------------------------------------------
+
+    def watch(self, session: Session, database: Database, keys: Iterable[bytes]) -> None:
+        """Let a session watch keys. Raises Later: this batch has touched one of them."""
+        watched, is_stale = session.watched, session.is_stale
+        self.if_undone.append(lambda: self._watch_again(session, watched, is_stale))
+        for key in keys:
+            self.watches.watch(session, database, key)
+
+    def unwatch(self, session: Session) -> None:
+        """Let a session watch nothing."""
+        if session.watched or session.is_stale:
+            watched, is_stale = session.watched, session.is_stale
+            self.if_undone.append(lambda: self._watch_again(session, watched, is_stale))
+            self.watches.forget(session)
+
+    def _watch_again(self, session: Session, watched: dict[Any, Any], is_stale: bool) -> None:
+        self.watches.let(session, watched)
+        session.is_stale = is_stale
+
     def _begin(self, now_us: int) -> None:
         self.cx.now_us = now_us
         self.cx.now_ms = self.keyspace.now_ms = now_us // 1000
@@ -222,6 +244,8 @@ class Executor:
                         value = command.wrong_arity()
                 except ReplyError as error:
                     value = error
+                except Later:
+                    break
                 except SyncFailed:
                     raise
                 except DiskFull as error:
@@ -339,16 +363,37 @@ class Executor:
         session.gate &= ~Gate.REPLY_SKIP
         if words[0].upper() in _BROWSER_WORDS:
             return self._hang_up(session)
+        runs = False
         try:
             command = self._resolve(session, words)
-            if self.refusal is not None and command.writes:
+            if session.gate & Gate.IN_MULTI and command.is_queued:
+                value = self._queue(session, command, words)
+            elif self.refusal is not None and command.writes:
                 raise ReplyError(self.refusal)
-            value = command.handler(self.cx, *words[1:])
+            else:
+                runs = True
+                value = command.handler(self.cx, *words[1:])
         except ReplyError as error:
             value = error
+            if session.gate & Gate.IN_MULTI and not runs:
+                self.if_undone.append(session.kept())
+                session.aborts = True
+                if words[0].upper() == b"EXEC":
+                    self.unwatch(session)
+                    session.end_transaction()
         if mode and not (mode == Gate.REPLY_OFF and not session.gate & Gate.REPLY_OFF):
             return NO_REPLY
         return value
+
+    def _queue(self, session: Session, command: Command, words: list[bytes]) -> Any:
+        """Keep a command for EXEC. Raises ReplyError: then EXEC will refuse."""
+        if command.subcommand(words).flags & NO_MULTI:
+            raise ReplyError(errors.NOT_IN_MULTI % command.name)
+        if self.refusal is not None and command.writes:
+            raise ReplyError(self.refusal)
+        session.queued.append((command, words))
+        self.if_undone.append(session.queued.pop)
+        return QUEUED
 
     def _hang_up(self, session: Session) -> Any:
         """Cut off, without a word, who speaks HTTP: a browser that a web page sends here (cross protocol scripting)."""

@@ -21,7 +21,15 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lmdbredis.cursors import Cursors
-from lmdbredis.errors import NAME_TAKEN, NO_COMMAND_TO_RENAME, UNKNOWN_SUBCOMMAND, WRONG_ARITY, ReplyError, shown
+from lmdbredis.errors import (
+    EXEC_REFUSED,
+    NAME_TAKEN,
+    NO_COMMAND_TO_RENAME,
+    UNKNOWN_SUBCOMMAND,
+    WRONG_ARITY,
+    ReplyError,
+    shown,
+)
 from lmdbredis.resp import Simple
 
 if TYPE_CHECKING:
@@ -104,7 +112,7 @@ class Command:
     """One command, or one subcommand of a container."""
 
     __slots__ = (
-        "arity", "complexity", "container", "flags", "group", "handler", "keys", "keys_of", "name", "run", "since",
+        "arity", "complexity", "container", "flags", "group", "handler", "is_queued", "keys", "keys_of", "name", "run", "since",
         "subcommands", "summary", "syntax", "words_max", "words_min", "writes",
     )  # fmt: skip
 
@@ -121,13 +129,27 @@ class Command:
         self.container = name.partition("|")[0]
         self.subcommands: dict[bytes, Command] = {}  # of a container, by name in upper case
         self.run: RunHandler | None = None
+        self.is_queued = True  # between MULTI and EXEC; False: it runs there and then
         words = 2 if "|" in name else 1
         self.words_min, self.words_max = _words_of(handler, words)  # whole requests, the name included
         self.arity = self.words_min if self.words_min == self.words_max else -self.words_min
         self.syntax, self.summary, self.complexity, self.since = _parse_docstring(handler)
 
+    def subcommand(self, words: Sequence[bytes]) -> Command:
+        """Return the subcommand that a request calls, the command itself if it names none. Raises ReplyError: unknown, or wrong arity."""
+        if not self.subcommands or len(words) == 1:
+            return self
+        found = self.subcommands.get(words[1]) or self.subcommands.get(words[1].upper())
+        if found is None:
+            raise ReplyError(UNKNOWN_SUBCOMMAND % (shown(words[1]), self.name.upper()))
+        if not found.words_min <= len(words) <= found.words_max:
+            raise found.wrong_arity()
+        return found
+
     def wrong_arity(self) -> ReplyError:
         """Return the error for a wrong number of words."""
+        if self.name == "exec":  # refused, it ends the transaction
+            return ReplyError(EXEC_REFUSED % (WRONG_ARITY % "exec").removeprefix("ERR "))
         return ReplyError(WRONG_ARITY % self.name)
 
 
@@ -141,18 +163,21 @@ def command(
     keys: tuple[int, int, int] | None = None,
     keys_of: KeysOf | None = None,
     run: RunHandler | None = None,
+    is_queued: bool = True,
 ) -> Callable[[AHandler], AHandler]:
     """Make the function the handler of `name` (``"SET"``, ``"CONFIG|GET"``).
 
     `keys` is (first, last, step) as in COMMAND INFO; by default (1, 1, 1) if the first word is called ``key``, else none.
     `keys_of` returns the positions of the keys in a request, for commands whose words must be read to know. `run` does what the
     handler does for a run of requests, all of this name and of the least number of words, and returns their replies, a
-    ReplyError where one is refused; or None, before it has written anything, if they must be run one by one.
+    ReplyError where one is refused; or None, before it has written anything, if they must be run one by one. With
+    `is_queued` False it runs at once even between MULTI and EXEC.
     """
 
     def register(handler: AHandler) -> AHandler:
         made = Command(name.lower(), handler, flags, keys or _keys_of_signature(name, handler), keys_of)
         made.run = run
+        made.is_queued = is_queued
         container, _, subcommand = name.partition("|")
         if subcommand:
             holder = TABLE.get(container.encode())
@@ -217,17 +242,11 @@ def container(
 
     def register(handler: AHandler) -> AHandler:
         made = Command(name.lower(), handler, flags, (0, 0, 0), None)
-        subcommands = made.subcommands
 
         def dispatch(cx: Context, *words: bytes) -> Any:
             if not words:
                 return handler(cx)
-            found = subcommands.get(words[0]) or subcommands.get(words[0].upper())
-            if found is None:
-                raise ReplyError(UNKNOWN_SUBCOMMAND % (shown(words[0]), name))
-            if not found.words_min <= len(words) + 1 <= found.words_max:
-                raise found.wrong_arity()
-            return found.handler(cx, *words[1:])
+            return made.subcommand((b"", *words)).handler(cx, *words[1:])
 
         made.handler = dispatch
         made.words_min, made.words_max = (1 if alone else 2), ANY_NUMBER

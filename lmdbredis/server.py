@@ -34,7 +34,7 @@ from lmdbredis.expiry import Upkeep
 from lmdbredis.keyspace import Keyspace
 from lmdbredis.measures import Measures, clients_max
 from lmdbredis.resp import OK, encode2
-from lmdbredis.session import NO_REQUESTS, Gate, Session, Sessions
+from lmdbredis.session import NO_REQUESTS, NOTHING_WATCHED, Gate, Session, Sessions
 from lmdbredis.store import Store
 
 if TYPE_CHECKING:
@@ -259,6 +259,8 @@ class RedisServer:
         self.executor.commands_run, self.upkeep.active_expire = run, expires
         for session in self.sessions:
             session.database = self.keyspace.databases[session.database.number]
+            if session.watched:  # what was watched is another object now
+                session.watched, session.is_stale = NOTHING_WATCHED, True
 
     # --- batches ------------------------------------------------------------------------------------------------------------------
 
@@ -444,6 +446,7 @@ class RedisServer:
         session.requests = NO_REQUESTS
         self.paused.discard(self.connections.get(session.id))
         self.measures.forget(session)
+        self.executor.watches.forget(session)
         self.sessions.close(session)
         self.connections.pop(session.id, None)
         session.detach()

@@ -24,9 +24,11 @@ class Gate(IntFlag):
     NEEDS_AUTH = auto()
     REPLY_OFF = auto()  # CLIENT REPLY OFF: no replies until ON
     REPLY_SKIP = auto()  # CLIENT REPLY SKIP: no reply to the next command
+    IN_MULTI = auto()  # between MULTI and EXEC: commands are queued
 
 
 DEFAULT_USER: Final = b"default"
+NOTHING_WATCHED: Final[dict[Any, Any]] = {}  # what sessions share that watch nothing; never added to
 NO_REQUESTS: Final[list[list[bytes]]] = []  # what sessions share that have none; never added to
 
 
@@ -34,10 +36,10 @@ class Session:
     """One client. Times are ms since the epoch."""
 
     __slots__ = (
-        "address", "closing", "created_ms", "database", "encode", "ends", "fd", "gate", "id", "is_ready", "kill",
+        "aborts", "address", "closing", "created_ms", "database", "encode", "ends", "fd", "gate", "id", "is_ready", "is_stale", "kill",
         "last_ms", "last_words", "lib_name", "lib_version", "local_address", "moved_bytes", "name", "no_evict", "no_touch", "output",
-        "parser", "pauses", "pending_output_bytes", "protocol", "received_bytes", "requests", "run_now", "send",
-        "sent_bytes", "soft_since_ms", "user",
+        "parser", "pauses", "pending_output_bytes", "protocol", "queued", "received_bytes", "requests", "run_now", "send",
+        "sent_bytes", "soft_since_ms", "user", "watched",
     )  # fmt: skip
 
     def __init__(self, ident: int, database: Database, address: str, local_address: str, now_ms: int) -> None:
@@ -58,6 +60,10 @@ class Session:
         self.protocol = 2
         self.encode: dict[type, Callable[[Any], bytes]] = ENCODE2
         self.gate = 0  # Gate flags
+        self.queued: list[Any] = []  # in MULTI: (command, words), to be run by EXEC
+        self.aborts = False  # in MULTI: a command could not be queued, so EXEC will refuse
+        self.watched: dict[Any, Any] = NOTHING_WATCHED  # see `watches`
+        self.is_stale = False  # something watched has changed
         self.user = DEFAULT_USER
         self.name = b""
         self.lib_name = b""
@@ -90,16 +96,19 @@ class Session:
     def kept(self) -> Callable[[], None]:
         """Return what gives back the state that commands can set, as it is now: for `Executor.if_undone`."""
         names = (
+            "aborts",
             "closing",
             "database",
             "encode",
             "gate",
+            "is_stale",
             "lib_name",
             "lib_version",
             "name",
             "no_evict",
             "no_touch",
             "protocol",
+            "queued",
             "user",
         )
         state = [(name, getattr(self, name)) for name in names]
@@ -112,6 +121,12 @@ class Session:
 
         return give_back
 
+    def end_transaction(self) -> None:
+        """Be as before MULTI."""
+        self.gate &= ~Gate.IN_MULTI
+        self.queued = []
+        self.aborts = False
+
     def reset(self, first: Database, *, needs_auth: bool) -> None:
         """Be as after connecting: RESET."""
         self.database = first
@@ -121,6 +136,7 @@ class Session:
         self.user = DEFAULT_USER
         self.name = b""
         self.no_evict = self.no_touch = False
+        self.end_transaction()
 
 
 def _nowhere(data: bytes) -> None:

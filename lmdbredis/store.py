@@ -90,6 +90,7 @@ class Store:
         self.dirty_rows = 0  # rows put since the last commit began
         # Called before the batch is logged: put the rows that were held back.
         self.writebacks: list[Callable[[], None]] = []
+        self.hooks: list[Callable[[fmt.WriteSet], None]] = []  # called with each record's write set, once it is written
         self.forgets: list[Callable[[], None]] = []  # called after a repair: whatever was derived from rows is stale
         self.commits = 0
         self._time_ms = 0  # of the last record
@@ -258,6 +259,8 @@ class Store:
                 self.dirty_rows += len(table.batch)
                 table.fresh.update(table.batch)
                 table.batch = {}
+        for hook in self.hooks:
+            hook(write_set)
         return True
 
     def drain(self) -> None:

@@ -24,7 +24,9 @@ ALL: list[Command] = [one for found in COMMANDS for one in (found, *found.subcom
 FIELDS = ("name", "arity", "flags", "first key", "last key", "step", "categories", "tips", "key specifications")
 
 # (command, field) -> why the oracle's answer is not ours.
-EXCEPTIONS: dict[tuple[str, str], str] = {}
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("exec", "flags"): "skip_slowlog has the name skip_commandlog in valkey 9",
+}
 # Whose syntax lines tell how many words they take: not containers, nor KILL, which has two forms.
 PLAIN = [found for found in ALL if not found.subcommands and found.name != "client|kill"]
 

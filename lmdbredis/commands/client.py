@@ -167,7 +167,10 @@ def _line(cx: Context, session: Session, last_words: Sequence[bytes]) -> bytes:
     """Return a session's line of CLIENT LIST."""
     held, pending = session.parser.buffered_bytes, session.pending_output_bytes()
     command_ = find(last_words) if last_words else None
-    flags = "U" * (session.address[-2:] == ":0") + "e" * session.no_evict + "T" * session.no_touch
+    queued = session.queued if session.gate & Gate.IN_MULTI else None
+    queued_bytes = sum(len(word) for _, words in queued or () for word in words)
+    flags = "x" * (queued is not None) + "d" * session.is_stale
+    flags += "U" * (session.address[-2:] == ":0") + "e" * session.no_evict + "T" * session.no_touch
     waiting_bytes = sum(len(word) for request in session.requests for word in request)
     fields: dict[str, Any] = {
         "id": session.id,
@@ -182,17 +185,17 @@ def _line(cx: Context, session: Session, last_words: Sequence[bytes]) -> bytes:
         "sub": 0,
         "psub": 0,
         "ssub": 0,
-        "multi": -1,
+        "multi": -1 if queued is None else len(queued),
         "qbuf": held,
         "qbuf-free": 0,
         "argv-mem": waiting_bytes,
-        "multi-mem": 0,
+        "multi-mem": queued_bytes,
         "rbs": 0,
         "rbp": 0,
         "obl": 0,
         "oll": int(pending > 0),
         "omem": pending,
-        "tot-mem": held + waiting_bytes + pending,
+        "tot-mem": held + waiting_bytes + queued_bytes + pending,
         "events": "rw" if pending else "r",
         "cmd": command_.name if command_ is not None else "NULL",
         "user": session.user.decode(),

@@ -63,17 +63,18 @@ def select(cx: Context, index: bytes) -> Any:
     return OK
 
 
-@command("QUIT", flags=_BEFORE_AUTH)
+@command("QUIT", flags=_BEFORE_AUTH, is_queued=False)
 def quit_(cx: Context, *ignored: bytes) -> Any:
     """QUIT -- Closes the connection. O(1). Since 1.0.0."""
     cx.session.closing = cx.session.pauses = True
     return OK
 
 
-@command("RESET", flags=_BEFORE_AUTH)
+@command("RESET", flags=_BEFORE_AUTH, is_queued=False)
 def reset(cx: Context) -> Any:
     """RESET -- Brings the connection back to what it was when it was opened. O(1). Since 6.2.0."""
     will_change(cx)
+    cx.executor.unwatch(cx.session)
     cx.session.reset(cx.keyspace.databases[0], needs_auth=bool(cx.config.requirepass))
     cx.db = cx.session.database
     return Simple(b"RESET")

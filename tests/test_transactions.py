@@ -1,0 +1,320 @@
+"""Transactions against the oracle: MULTI EXEC DISCARD WATCH UNWATCH, several clients, and crashes.
+
+Law: an EXEC is there whole or not at all, in the replies as in the store.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lmdbredis.errors import EXEC_ABORT, MISCONF_FULL
+from tests.crash import Engine, FaultyDisk
+from tests.differential import table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.differential import Pair
+    from tests.servers import Server
+
+QUEUES = """
+    MULTI
+    SET k 1
+    INCR k
+    GET k
+    EXEC
+    MULTI
+    EXEC
+    MULTI
+    DISCARD
+    EXEC
+    DISCARD
+    MULTI
+    MULTI
+    SET k 2
+    EXEC
+    MULTI
+    SET k v
+    LPUSH k v
+    INCR k
+    GET k
+    HGETALL h
+    EXEC
+    EXEC extra
+    MULTI extra
+"""
+REFUSED = """
+    MULTI
+    SET k v
+    NOSUCH x
+    EXEC
+    GET k
+    MULTI
+    GET
+    EXEC
+    MULTI
+    SET k v
+    WATCH k
+    EXEC
+    MULTI
+    WATCH
+    EXEC
+    MULTI
+    UNWATCH
+    EXEC
+    MULTI
+    EXEC extra
+    EXEC
+    MULTI
+    GET
+    DISCARD
+    MULTI
+    CONFIG NOSUCH
+    EXEC
+    MULTI
+    CONFIG
+    EXEC
+"""
+STATE = """
+    MULTI
+    SELECT 3
+    SET k three
+    SELECT 0
+    SET k zero
+    HGETALL none
+    PING
+    EXEC
+    GET k
+    MULTI
+    CLIENT SETNAME queued
+    CLIENT GETNAME
+    EXEC
+    MULTI
+    SET k v
+    RESET
+    EXEC
+    MULTI
+    FLUSHALL
+    DBSIZE
+    EXEC
+"""
+# What happens to the watched key `k`, having been made by the first line, and whether EXEC then finds it changed.
+STARTS = ["DEL k", "SET k 1", "HSET k f v g w", "RPUSH k a b c", "SADD k a b", "ZADD k 1 a 2 b"]
+CHANGES = [
+    "GET k", "TYPE k", "SET other x", "SET k 1", "DEL k", "EXPIRE k 100", "PERSIST k", "APPEND k x", "HSET k f other",
+    "HSET k f v", "HDEL k f", "HDEL k none", "LSET k 0 z", "LPUSH k x", "LREM k 0 none", "SADD k a", "SADD k z", "SREM k a",
+    "ZADD k 1 a", "ZADD k 5 a", "ZADD k 5 new", "RENAME k other", "COPY k other", "MOVE k 1", "FLUSHALL", "FLUSHDB", "SWAPDB 0 1",
+    "SWAPDB 1 2", "TOUCH k", "GETEX k", "RPUSHX k x", "LPOP k", "SPOP k 5", "INCR k", "PEXPIREAT k 1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("script", [QUEUES, REFUSED, STATE], ids=["queues", "refused", "state"])
+def test_queue(pair: Pair, script: str):
+    """What is queued, refused and run, and with which words."""
+    pair.talk("\n".join(f"a> {line.strip()}" for line in script.splitlines() if line.strip()), databases=(0, 3))
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_watch(pair: Pair, start: str):
+    """EXEC is refused if, and only if, a watched key was changed, by anybody, in any way."""
+    script = []
+    for who in "ab":
+        for change in CHANGES:
+            script += [
+                "c> FLUSHALL", f"c> {start}", "a> WATCH none k", f"{who}> {change}", "a> MULTI", "a> SET done 1", "a> EXEC",
+                "c> EXISTS done",
+            ]  # fmt: skip
+    pair.talk("\n".join(script), databases=(0, 1))
+
+
+def test_watch_ends(pair: Pair):
+    """UNWATCH, DISCARD, EXEC and RESET end it; WATCH may be said again; the other database is another key."""
+    pair.talk("""
+        a> WATCH k
+        b> SET k 1
+        a> UNWATCH
+        a> MULTI
+        a> PING
+        a> EXEC
+        a> WATCH k
+        a> MULTI
+        a> DISCARD
+        b> SET k 2
+        a> MULTI
+        a> PING
+        a> EXEC
+        a> WATCH k
+        b> SET k 3
+        a> MULTI
+        a> EXEC
+        a> MULTI
+        a> PING
+        a> EXEC
+        a> WATCH k
+        b> SET k 4
+        a> RESET
+        a> MULTI
+        a> PING
+        a> EXEC
+        a> WATCH k
+        b> SELECT 1
+        b> SET k 5
+        a> MULTI
+        a> PING
+        a> EXEC
+        a> WATCH k
+        a> WATCH other
+        b> SET other 1
+        a> MULTI
+        a> SET k x
+        a> EXEC
+        a> WATCH k other
+        b> SELECT 0
+        b> SET k 6
+        b> DEL k
+        a> WATCH k
+        a> MULTI
+        a> PING
+        a> EXEC
+    """)
+
+
+def test_watch_expiry(pair: Pair):
+    """A watched key that expires has changed; one that had expired before has not."""
+    pair.talk("""
+        b> SET k 1 PX 30
+        a> WATCH k
+        b> EXISTS k
+        c> DEBUG SLEEP 0.05
+        a> MULTI
+        a> PING
+        a> EXEC
+        b> SET k 1 PX 30
+        c> DEBUG SLEEP 0.05
+        a> WATCH k
+        a> MULTI
+        a> PING
+        a> EXEC
+    """)
+
+
+def test_client_list(ours: Server):
+    """CLIENT INFO says how many commands wait, and that a watched key has changed."""
+    with ours.connect() as client, ours.connect() as other:
+        client.call("WATCH", "k")
+        other.call("SET", "k", "v")
+        assert b" flags=d " in client.call("CLIENT", "INFO").value
+        client.pipeline([("MULTI",), ("PING",), ("PING",)])
+        line = next(line for line in other.call("CLIENT", "LIST").value.splitlines() if b" multi=2 " in line)
+        assert b" flags=xd " in line
+
+
+def test_pipelines(pair: Pair):
+    """Transactions in one pipeline, with what comes before and after."""
+    rows = table("RPUSH l", [str(number) for number in range(20)])
+    script = [
+        "MULTI",
+        *rows,
+        "EXEC",
+        "LRANGE l 0 -1",
+        "MULTI",
+        "SET k v",
+        "EXEC",
+        "GET k",
+        "WATCH k",
+        "SET k w",
+        "MULTI",
+        "EXEC",
+    ]
+    pair.run(script)
+
+
+def test_all_counters_agree(ours: Server):
+    """Clients that count with WATCH, MULTI and EXEC at once lose no step."""
+    steps, clients = 60, 4
+
+    def count() -> None:
+        with ours.connect() as client:
+            done = 0
+            while done < steps:
+                client.call("WATCH", "counter")
+                value = int(client.call("GET", "counter").value or 0)
+                client.call("MULTI")
+                client.call("SET", "counter", value + 1)
+                done += client.call("EXEC").value is not None
+
+    threads = [threading.Thread(target=count) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert b"%d" % (steps * clients) == ours.client().call("GET", "counter").value
+
+
+# --- the store ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """Return an engine whose disk can fail."""
+    disk = FaultyDisk()
+    made = Engine(tmp_path / "store", disk)
+    yield made
+    disk.room_bytes = None
+    assert made.check() == []
+    made.close()
+
+
+def test_a_full_disk_refuses_all_of_it(engine: Engine):
+    """A transaction that finds no room leaves nothing, and is refused whole; later it goes through."""
+    disk = engine.store.disk
+    assert isinstance(disk, FaultyDisk)
+    engine.run([b"SET", b"k", b"old"])
+    queued = engine.run([b"MULTI"], [b"SET", b"k", b"new"], [b"SET", b"l", b"x"])
+    disk.room_bytes = 0
+    refused, kept = engine.run([b"EXEC"], [b"GET", b"k"])
+    late = engine.run([b"MULTI"], [b"SET", b"k", b"v"], [b"EXEC"])
+
+    assert [b"OK", b"QUEUED", b"QUEUED", b"old"] == [reply.value for reply in (*queued, kept)]
+    assert f"EXECABORT Transaction discarded because of: {MISCONF_FULL}".encode() == refused.value
+    assert [b"OK", MISCONF_FULL.encode(), EXEC_ABORT.encode()] == [reply.value for reply in late]
+    disk.room_bytes = None
+    for _ in range(300):
+        engine.tick(10)
+    assert [b"OK", b"OK"] == engine.run([b"MULTI"], [b"SET", b"k", b"new"], [b"SET", b"l", b"x"], [b"EXEC"])[3].plain()
+
+
+def test_a_failed_batch_gives_everything_back(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    """If a batch is undone, its sessions queue, watch and are stale as before it."""
+    disk = engine.store.disk
+    assert isinstance(disk, FaultyDisk)
+    engine.run([b"WATCH", b"k"], [b"MULTI"], [b"PING"])
+    disk.room_bytes = 0
+    engine.run([b"PING"], [b"DISCARD"], [b"SET", b"other", b"v"], [b"WATCH", b"z"], [b"MULTI"], [b"PING"])
+    disk.room_bytes = None
+    session = engine.session
+    assert [b"z"] == [key for _, key in session.watched]
+    assert [1] == [len(session.queued)]
+    del monkeypatch
+
+
+def test_whole_or_not_at_all(tmp_path: Path):
+    """Wherever the log is cut off, a transaction is there with all its keys, or with none."""
+    engine = Engine(tmp_path / "store")
+    for number in range(30):
+        engine.run([b"MULTI"], *([b"SET", b"key%d" % key, b"%d" % number] for key in range(5)), [b"EXEC"])
+    log = next(iter((tmp_path / "store" / "wal").glob("*.wal")))
+    end = engine.store.wal.end_lsn
+    whole = log.read_bytes()
+    engine.close(checkpoint=False)
+    chance = random.Random(1)
+    for cut in sorted(chance.sample(range(end // 2, end), 25), reverse=True):
+        log.write_bytes(whole[:cut].ljust(len(whole), b"\0"))
+        again = Engine(tmp_path / "store")
+        assert len({value for _, _, value in again.dump().values()}) == 1
+        again.close(checkpoint=False)
