@@ -53,7 +53,8 @@ SEGMENT_BYTES_DEFAULT: Final = 64 << 20
 _READERS_MAX: Final = 126
 _KEY_BYTES_MAX: Final = 511
 _WARM_THREADS: Final = 4
-_DRAIN_ROWS: Final = 256  # rows that one `drain` takes from the overlay into LMDB
+_DRAIN_ROWS: Final = 128  # rows that one `drain` takes from the overlay into LMDB
+_FREED_ROWS: Final = 1024  # and that it frees
 _LAZY_ROWS_MAX: Final = 16_384  # but for so many, and for a commit
 _REPLAY_ROWS: Final = 200_000  # rows of the log that are held in memory while it is replayed at start
 
@@ -103,6 +104,7 @@ class Store:
         self._syncing: Future[fmt.Control] | None = None
         self._synced_commits = 0  # of `commits`, how many the sync that began last covers
         self.has_backlog = False  # the overlay may hold rows that the open transaction could take: `drain`
+        self._spent: list[fmt.Rows] = []  # overlays of commits that are done
         self._snapshot: Any = None  # read transaction on the last commit while the next is being made
         self._pin: Any = None  # read transaction on the synced snapshot
         self._next_pin: Any = None
@@ -267,7 +269,10 @@ class Store:
         """Put some rows of the overlay into the open transaction, if they wait for that. Raises DiskFull: then `repair`."""
         if self._committing is not None:
             self.poll()
-        if not self.has_backlog or self._committing is not None:
+            return  # one thing at a time: clients wait for this
+        if self._spent:
+            self._free_some()
+        if not self.has_backlog:
             return
         self.has_backlog = False
         for table in self.tables:
@@ -278,6 +283,14 @@ class Store:
                 for key in part:
                     del overlay[key]
                 self.has_backlog = True
+
+    def _free_some(self) -> None:
+        """Free some rows that nobody reads any more: twenty thousand at once would take a millisecond or two."""
+        spent = self._spent[-1]
+        for _ in range(min(len(spent), _FREED_ROWS)):
+            spent.popitem()
+        if not spent:
+            self._spent.pop()
 
     def settle(self) -> None:
         """Make LMDB show every row, waiting for a commit that is on its way. For reads in order."""
@@ -414,6 +427,7 @@ class Store:
         self.commits += 1
         self.committed_lsn = self._committing_lsn
         self.has_backlog = True
+        self._spent += [table.overlay for table in self.tables if table.overlay]
         for table in self.tables:
             table.overlay = table.fresh | table.batch  # the wait may have come in the middle of a batch
         self._look_at(self._txn)

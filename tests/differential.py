@@ -21,7 +21,6 @@ Both servers get each portion of a script before either is read, so that clocks 
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -476,20 +475,6 @@ class Pair:
     def fresh(self) -> tuple[RawClient, RawClient]:
         """Return new connections for a test that changes their state; `with` or the test closes them."""
         return self.ours.connect(self.protocol), self.oracle.connect(self.protocol)
-
-    def talk(self, script: str, *, databases: Sequence[int] = (0,)) -> None:
-        """Run a script of several clients, each line ``who> command``, one after another; each client has a connection of its own."""
-        with contextlib.ExitStack() as stack:
-            clients: dict[str, tuple[RawClient, RawClient]] = {}
-            history: list[Words] = []
-            for line in filter(str.strip, script.splitlines()):
-                who, _, said = line.strip().partition("> ")
-                if who not in clients:
-                    clients[who] = self.fresh()
-                    for client in clients[who]:
-                        stack.enter_context(client)
-                compare(self, said, databases=(), clients=clients[who], history=history)
-            compare(self, "", databases=databases, history=history)
 
     def flush(self) -> None:
         """Empty both servers and bring the shared connections back to database 0."""

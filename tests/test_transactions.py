@@ -5,6 +5,7 @@ Law: an EXEC is there whole or not at all, in the replies as in the store.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from typing import TYPE_CHECKING
@@ -13,13 +14,14 @@ import pytest
 
 from lmdbredis.errors import EXEC_ABORT, MISCONF_FULL
 from tests.crash import Engine, FaultyDisk
-from tests.differential import table
+from tests.differential import compare, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from tests.differential import Pair
+    from tests.client import RawClient
+    from tests.differential import Pair, Words
     from tests.servers import Server
 
 QUEUES = """
@@ -113,10 +115,25 @@ CHANGES = [
 ]  # fmt: skip
 
 
+def talk(pair: Pair, script: str, *, databases: Sequence[int] = (0,)) -> None:
+    """Run a script of several clients, each line ``who> command``, one after another; each client has a connection of its own."""
+    with contextlib.ExitStack() as stack:
+        clients: dict[str, tuple[RawClient, RawClient]] = {}
+        history: list[Words] = []
+        for line in filter(str.strip, script.splitlines()):
+            who, _, said = line.strip().partition("> ")
+            if who not in clients:
+                clients[who] = pair.fresh()
+                for client in clients[who]:
+                    stack.enter_context(client)
+            compare(pair, said, databases=(), clients=clients[who], history=history)
+        compare(pair, "", databases=databases, history=history)
+
+
 @pytest.mark.parametrize("script", [QUEUES, REFUSED, STATE], ids=["queues", "refused", "state"])
 def test_queue(pair: Pair, script: str):
     """What is queued, refused and run, and with which words."""
-    pair.talk("\n".join(f"a> {line.strip()}" for line in script.splitlines() if line.strip()), databases=(0, 3))
+    talk(pair, "\n".join(f"a> {line.strip()}" for line in script.splitlines() if line.strip()), databases=(0, 3))
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -129,12 +146,14 @@ def test_watch(pair: Pair, start: str):
                 "c> FLUSHALL", f"c> {start}", "a> WATCH none k", f"{who}> {change}", "a> MULTI", "a> SET done 1", "a> EXEC",
                 "c> EXISTS done",
             ]  # fmt: skip
-    pair.talk("\n".join(script), databases=(0, 1))
+    talk(pair, "\n".join(script), databases=(0, 1))
 
 
 def test_watch_ends(pair: Pair):
     """UNWATCH, DISCARD, EXEC and RESET end it; WATCH may be said again; the other database is another key."""
-    pair.talk("""
+    talk(
+        pair,
+        """
         a> WATCH k
         b> SET k 1
         a> UNWATCH
@@ -181,12 +200,15 @@ def test_watch_ends(pair: Pair):
         a> MULTI
         a> PING
         a> EXEC
-    """)
+    """,
+    )
 
 
 def test_watch_expiry(pair: Pair):
     """A watched key that expires has changed; one that had expired before has not."""
-    pair.talk("""
+    talk(
+        pair,
+        """
         b> SET k 1 PX 30
         a> WATCH k
         b> EXISTS k
@@ -200,7 +222,8 @@ def test_watch_expiry(pair: Pair):
         a> MULTI
         a> PING
         a> EXEC
-    """)
+    """,
+    )
 
 
 def test_client_list(ours: Server):
