@@ -209,6 +209,9 @@ def launch(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             cwd=ROOT,
+            env={
+                name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+            },  # as at a user's
             preexec_fn=prepare,  # noqa: PLW1509  -- we have one thread; setpriv would cost a second exec in `restart`
         )
     return Server(kind, port, directory, process, launched_at)
