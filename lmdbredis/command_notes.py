@@ -41,6 +41,7 @@ _USES: Final = _by_name(
         "RW access delete,OW insert": "renamenx",
         "RW access delete,RW insert": "lmove rpoplpush smove",
         "RO access,OW update": "copy",
+        "not_key": "spublish ssubscribe sunsubscribe",
         "OW update,RO access": "sdiffstore sinterstore sunionstore zdiffstore zinterstore zunionstore zrangestore",
     }
 )
@@ -132,6 +133,7 @@ _GROUPS: Final = {
     "sets": "set",
     "zsets": "sorted-set",
     "transactions": "transactions",
+    "pubsub": "pubsub",
     "connection": "connection",
     "client": "connection",
     "server": "server",

@@ -66,6 +66,10 @@ NOT_IN_MULTI: Final = "ERR Command '%s' not allowed inside a transaction"
 EXEC_ABORT: Final = "EXECABORT Transaction discarded because of previous errors."
 EXEC_REFUSED: Final = "EXECABORT Transaction discarded because of: %s"
 
+ONLY_LISTENING: Final = (
+    "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+)
+
 # Words that do not parse.
 SYNTAX: Final = "ERR syntax error"
 NOT_INTEGER: Final = "ERR value is not an integer or out of range"

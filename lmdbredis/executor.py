@@ -20,13 +20,15 @@ It knows no sockets and no clock; `Server` names what a handler may ask of the r
 from __future__ import annotations
 
 import logging
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lmdbredis import errors
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed, shown
+from lmdbredis.pubsub import Hub, Kind, encoded
 from lmdbredis.registry import NO_AUTH, NO_MULTI, TABLE, Command, Context
-from lmdbredis.resp import NO_REPLY, QUEUED
+from lmdbredis.resp import NO_REPLY, PONG, QUEUED, Raw, Several
 from lmdbredis.session import NO_REQUESTS, Gate, Session, Sessions
 from lmdbredis.watches import Later, Watches
 
@@ -43,6 +45,10 @@ _SESSION_REQUESTS_MAX: Final = 1024
 _RUN_REQUESTS_MIN: Final = 4  # fewer are not worth the run
 _EACH_ALONE: Final = (0, 0)  # for `_Failed`: no session has this id, so each request is run by itself the next time
 _LONG_REPLY_BYTES: Final = 1 << 20  # a longer reply ends its session's part of the batch, so that it can leave
+# What a session that listens may say in RESP2, where pushes cannot be told from replies.
+_WHILE_LISTENING: Final = frozenset(
+    ("subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe", "ping", "quit", "reset")
+)
 _UNKNOWN_CHARS: Final = 128  # of an unknown command's words are shown in its error, about
 _BROWSER_WORDS: Final = frozenset({b"POST", b"HOST:"})  # how lines of HTTP begin
 
@@ -109,8 +115,10 @@ class Executor:
         self.cx = Context(keyspace, config, random, server, self)
         self.after_batch: list[Callable[[], None]] = []  # called once the record is written (law 2)
         # Called, last first, if the batch is undone: give sessions their state back.
-        self.if_undone: list[Callable[[], None]] = []
+        self.if_undone: list[Callable[[], object]] = []
         self.watches = Watches(keyspace)
+        self.hub = Hub()
+        self.heard: dict[Session, None] = {}  # who was sent a message by the batch
         self.refusal: str | None = None  # why writes are refused, None = they are not
         self.commands_run = 0
 
@@ -124,6 +132,7 @@ class Executor:
     def run(self, sessions: list[Session], now_us: int) -> list[Session]:
         """Run a batch: each session's `output` then holds its replies. Returns the sessions that have requests left."""
         self._begin(now_us)
+        self.heard = {}
         failed: dict[tuple[int, int], str] = {}
         while True:
             try:
@@ -137,6 +146,10 @@ class Executor:
             except _Failed as failure:
                 self._undo()
                 failed[failure.request] = failure.reason
+        for session in self.heard:
+            if session.pushed:
+                session.output += b"".join(session.pushed)
+                session.pushed = []
         left = []
         for session in sessions:
             run = session.run_now
@@ -174,6 +187,28 @@ class Executor:
         self.refusal = None
         self.keyspace.may_expire = True
 
+    # --- messages -----------------------------------------------------------------------------------------------------------------
+
+    def subscribe(self, session: Session, kind: Kind, name: bytes) -> None:
+        """Let a session listen to a name."""
+        if self.hub.subscribe(session, kind, name):
+            self.if_undone.append(partial(self.hub.unsubscribe, session, kind, name))
+
+    def unsubscribe(self, session: Session, kind: Kind, name: bytes) -> None:
+        """Let a session listen to a name no more."""
+        if self.hub.unsubscribe(session, kind, name):
+            self.if_undone.append(partial(self.hub.subscribe, session, kind, name))
+
+    def publish(self, kind: Kind, channel: bytes, message: bytes) -> int:
+        """Send a message to everybody who listens to the channel; return to how many. It leaves when the batch is written."""
+        count = 0
+        cache: dict[Any, bytes] = {}
+        for session, head in self.hub.receivers(kind, channel):
+            session.pushed.append(encoded(cache, session, (*head, message)))
+            self.heard[session] = None
+            count += 1
+        return count
+
     # --- watches ------------------------------------------------------------------------------------------------------------------
 
     def watch(self, session: Session, database: Database, keys: Iterable[bytes]) -> None:
@@ -203,6 +238,9 @@ class Executor:
         self.after_batch.clear()
         while self.if_undone:
             self.if_undone.pop()()
+        for session in self.heard:
+            session.pushed = []
+        self.heard = {}
         self.store.repair()
 
     def _end(self) -> None:
@@ -231,6 +269,8 @@ class Executor:
             cx.session = session
             cx.db = session.database
             replies: list[bytes] = []
+            if session.pushed:  # what came before its turn
+                replies, session.pushed = session.pushed, replies
             reply = replies.append
             index = 0
             for words in requests:
@@ -366,6 +406,8 @@ class Executor:
         runs = False
         try:
             command = self._resolve(session, words)
+            if session.gate & Gate.LISTENS and session.protocol == 2 and command.name not in _WHILE_LISTENING:
+                raise ReplyError(errors.ONLY_LISTENING % _called(command, words))
             if session.gate & Gate.IN_MULTI and command.is_queued:
                 value = self._queue(session, command, words)
             elif self.refusal is not None and command.writes:
@@ -381,6 +423,8 @@ class Executor:
                 if words[0].upper() == b"EXEC":
                     self.unwatch(session)
                     session.end_transaction()
+        if session.gate & Gate.LISTENS:
+            value = _among_pushes(session, words, value)
         if mode and not (mode == Gate.REPLY_OFF and not session.gate & Gate.REPLY_OFF):
             return NO_REPLY
         return value
@@ -422,6 +466,26 @@ class Executor:
         if not command.words_min <= len(words) <= command.words_max:
             raise command.wrong_arity()
         return command
+
+
+def _called(command: Command, words: list[bytes]) -> str:
+    """Return the full name of what a request calls."""
+    try:
+        return command.subcommand(words).name
+    except ReplyError:
+        return command.name
+
+
+def _among_pushes(session: Session, words: list[bytes], value: Any) -> Any:
+    """Return the reply to someone who listens, with the messages that his own command sent to him behind it."""
+    if session.protocol == 2 and value is PONG:
+        value = [b"pong", b""]
+    elif session.protocol == 2 and words[0].upper() == b"PING" and value.__class__ is bytes:
+        value = [b"pong", value]
+    if not session.pushed:
+        return value
+    pushed, session.pushed = Raw(b"".join(session.pushed)), []
+    return Several([value, pushed])
 
 
 def _is_uniform(requests: list[list[bytes]], name: bytes, words: int) -> bool:

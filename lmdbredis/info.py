@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.config import VERSION
+from lmdbredis.pubsub import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -229,9 +230,10 @@ def _stats(cx: Context, facts: Facts) -> Fields:
         **_zeros("total_eviction_exceeded_time current_eviction_exceeded_time"),
         "keyspace_hits": cx.keyspace.hits,
         "keyspace_misses": cx.keyspace.misses,
-        **_zeros(
-            "pubsub_channels pubsub_patterns pubsubshard_channels latest_fork_usec total_forks migrate_cached_sockets"
-        ),
+        "pubsub_channels": len(cx.executor.hub.names(Kind.CHANNEL)),
+        "pubsub_patterns": len(cx.executor.hub.names(Kind.PATTERN)),
+        "pubsubshard_channels": len(cx.executor.hub.names(Kind.SHARD)),
+        **_zeros("latest_fork_usec total_forks migrate_cached_sockets"),
         **_zeros("slave_expires_tracked_keys active_defrag_hits active_defrag_misses active_defrag_key_hits"),
         **_zeros("active_defrag_key_misses total_active_defrag_time current_active_defrag_time tracking_total_keys"),
         **_zeros("tracking_total_items tracking_total_prefixes unexpected_error_replies total_error_replies"),

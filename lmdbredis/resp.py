@@ -18,6 +18,7 @@ exact type of a value (`type(value)`, no subclass search) picks its writer from 
     Simple                  +OK                      the same
     ReplyError              -ERR text                the same
     Raw                     as it is                 as it is
+    Several                 each by itself           the same
 
 Laws:
 
@@ -59,6 +60,7 @@ __all__ = [
     "Request",
     "RequestParser",
     "Set",
+    "Several",
     "Simple",
     "Verbatim",
     "encode2",
@@ -83,6 +85,12 @@ class Raw(bytes):
 
 class Set(list[Any]):
     """Members in the order to be written, all different."""
+
+    __slots__ = ()
+
+
+class Several(list[Any]):
+    """Several replies to one request, one after another: SUBSCRIBE a b."""
 
     __slots__ = ()
 
@@ -234,6 +242,7 @@ ENCODE2.update(
         Simple: _status,
         ReplyError: _error,
         Raw: bytes,
+        Several: lambda values: b"".join([ENCODE2[type(value)](value) for value in values]),
         str: _refuse_text,
     }
 )
@@ -276,6 +285,7 @@ ENCODE3.update(
         set: _set3,
         frozenset: _set3,
         Push: _aggregate(b">", ENCODE3),
+        Several: lambda values: b"".join([ENCODE3[type(value)](value) for value in values]),
         Verbatim: _verbatim,
     }
 )

@@ -299,6 +299,8 @@ class RedisServer:
             log.exception("A batch failed")
             self.die(failure)
             return
+        if self.executor.heard:
+            sessions = list(dict.fromkeys([*sessions, *self.executor.heard]))
         if must_wait:
             self._wait(sessions, self.executor.lsn)
         else:
@@ -447,6 +449,7 @@ class RedisServer:
         self.paused.discard(self.connections.get(session.id))
         self.measures.forget(session)
         self.executor.watches.forget(session)
+        self.executor.hub.forget(session)
         self.sessions.close(session)
         self.connections.pop(session.id, None)
         session.detach()
@@ -467,7 +470,8 @@ class RedisServer:
 
     def limit_output(self, session: Session, pending_bytes: int) -> bool:
         """Cut off a client whose unread output is past its hard limit, or past the soft one for too long; tell whether it is past one."""
-        hard, soft, soft_s = self.config.client_output_buffer_limit.normal
+        limits = self.config.client_output_buffer_limit
+        hard, soft, soft_s = limits.pubsub if session.gate & Gate.LISTENS else limits.normal
         is_past_hard, is_past_soft = 0 < hard < pending_bytes, 0 < soft < pending_bytes
         now_ms = clock_ms()
         session.soft_since_ms = (session.soft_since_ms or now_ms) if is_past_soft else 0

@@ -25,9 +25,11 @@ class Gate(IntFlag):
     REPLY_OFF = auto()  # CLIENT REPLY OFF: no replies until ON
     REPLY_SKIP = auto()  # CLIENT REPLY SKIP: no reply to the next command
     IN_MULTI = auto()  # between MULTI and EXEC: commands are queued
+    LISTENS = auto()  # subscribed to something: pushes may come between the replies
 
 
 DEFAULT_USER: Final = b"default"
+NOT_LISTENING: Final[tuple[dict[bytes, None], ...]] = ({}, {}, {})  # likewise of those that are subscribed to nothing
 NOTHING_WATCHED: Final[dict[Any, Any]] = {}  # what sessions share that watch nothing; never added to
 NO_REQUESTS: Final[list[list[bytes]]] = []  # what sessions share that have none; never added to
 
@@ -37,8 +39,8 @@ class Session:
 
     __slots__ = (
         "aborts", "address", "closing", "created_ms", "database", "encode", "ends", "fd", "gate", "id", "is_ready", "is_stale", "kill",
-        "last_ms", "last_words", "lib_name", "lib_version", "local_address", "moved_bytes", "name", "no_evict", "no_touch", "output",
-        "parser", "pauses", "pending_output_bytes", "protocol", "queued", "received_bytes", "requests", "run_now", "send",
+        "last_ms", "last_words", "lib_name", "lib_version", "listens", "local_address", "moved_bytes", "name", "no_evict", "no_touch", "output",
+        "parser", "pauses", "pending_output_bytes", "protocol", "pushed", "queued", "received_bytes", "requests", "run_now", "send",
         "sent_bytes", "soft_since_ms", "user", "watched",
     )  # fmt: skip
 
@@ -60,6 +62,8 @@ class Session:
         self.protocol = 2
         self.encode: dict[type, Callable[[Any], bytes]] = ENCODE2
         self.gate = 0  # Gate flags
+        self.listens = NOT_LISTENING  # channels, patterns, shard channels: see `pubsub`
+        self.pushed: list[bytes] = []  # messages that have not been laid between the replies yet
         self.queued: list[Any] = []  # in MULTI: (command, words), to be run by EXEC
         self.aborts = False  # in MULTI: a command could not be queued, so EXEC will refuse
         self.watched: dict[Any, Any] = NOTHING_WATCHED  # see `watches`

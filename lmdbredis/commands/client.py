@@ -169,7 +169,8 @@ def _line(cx: Context, session: Session, last_words: Sequence[bytes]) -> bytes:
     command_ = find(last_words) if last_words else None
     queued = session.queued if session.gate & Gate.IN_MULTI else None
     queued_bytes = sum(len(word) for _, words in queued or () for word in words)
-    flags = "x" * (queued is not None) + "d" * session.is_stale
+    channels, patterns, shards = map(len, session.listens)
+    flags = "P" * bool(session.gate & Gate.LISTENS) + "x" * (queued is not None) + "d" * session.is_stale
     flags += "U" * (session.address[-2:] == ":0") + "e" * session.no_evict + "T" * session.no_touch
     waiting_bytes = sum(len(word) for request in session.requests for word in request)
     fields: dict[str, Any] = {
@@ -182,9 +183,9 @@ def _line(cx: Context, session: Session, last_words: Sequence[bytes]) -> bytes:
         "idle": (cx.now_ms - session.last_ms) // 1000,
         "flags": flags or "N",
         "db": session.database.number,
-        "sub": 0,
-        "psub": 0,
-        "ssub": 0,
+        "sub": channels,
+        "psub": patterns,
+        "ssub": shards,
         "multi": -1 if queued is None else len(queued),
         "qbuf": held,
         "qbuf-free": 0,

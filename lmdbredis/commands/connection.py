@@ -26,6 +26,7 @@ from lmdbredis.errors import (
     shown,
 )
 from lmdbredis.info import REDIS_VERSION
+from lmdbredis.pubsub import Kind
 from lmdbredis.registry import ALLOW_BUSY, FAST, LOADING, NO_AUTH, NOSCRIPT, STALE, Context, command
 from lmdbredis.resp import OK, PONG, Simple
 from lmdbredis.session import DEFAULT_USER, Gate
@@ -75,6 +76,9 @@ def reset(cx: Context) -> Any:
     """RESET -- Brings the connection back to what it was when it was opened. O(1). Since 6.2.0."""
     will_change(cx)
     cx.executor.unwatch(cx.session)
+    for kind in Kind:
+        for name in list(cx.session.listens[kind]):
+            cx.executor.unsubscribe(cx.session, kind, name)
     cx.session.reset(cx.keyspace.databases[0], needs_auth=bool(cx.config.requirepass))
     cx.db = cx.session.database
     return Simple(b"RESET")
