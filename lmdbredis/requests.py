@@ -193,7 +193,9 @@ class PlainRequestParser:
         """Return the length of the bulk the line at `at` announces; None if it breaks the stream or must wait."""
         buffer = self._buffer
         if buffer[at] != _DOLLAR:
-            return self._refuse(NO_DOLLAR % shown(bytes(buffer[at : at + 1])))
+            return self._refuse(
+                NO_DOLLAR % (shown(bytes(buffer[at : at + 1])) or "\0")
+            )  # the byte itself, even that one
         if buffer[line_end + 1] != _LF:
             return self._refuse(BAD_CRLF)
         length = parse_int(bytes(buffer[at + 1 : line_end]))

@@ -197,6 +197,7 @@ def test_fast_equals_plain(stream, cuts):
 
 
 @given(streams())
+@example(b"*2\r\n$1\r\na\r\n\0:1\r\n")  # the byte that should be a dollar is shown, even a NUL
 def test_plain_equals_oracle(oracle, stream):
     """The specification finds as many requests, and the same error, as a real server in any stream."""
     requests, error, _ = run(PlainRequestParser(), [stream])
