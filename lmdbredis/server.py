@@ -233,6 +233,7 @@ class RedisServer:
         self._stopped = asyncio.Event()
         self._stopping = False
         began = time.perf_counter()
+        gc.disable()  # until `run`: a long log makes many dictionaries, and none of them is a cycle
         self._open()
         self.open_ms = (time.perf_counter() - began) * 1000
         self.measures.begin()
@@ -596,6 +597,7 @@ class RedisServer:
         gc.collect()
         gc.freeze()  # what is there now stays: the cycle collector need not look at it again
         gc.set_threshold(_COLLECT_OBJECTS, 20, 100)
+        gc.enable()
         self._upkeep()
         self._every_second()
         await self._stopped.wait()

@@ -191,9 +191,8 @@ class Store:
                 )
             if newest != control.txnid or len(valid) < len(pages):
                 self.disk.reached("restore")
-                for offset, head in pages:
+                for offset, head in pages:  # no sync: until CONTROL names a later snapshot, every start does this again
                     self.disk.pwrite(fd, [head], offset)
-                self.disk.fdatasync(fd)
             # A page behind the end would kill the process.
             os.ftruncate(fd, max(os.fstat(fd).st_size, fmt.meta_file_bytes(control.meta_body)))
         finally:

@@ -136,15 +136,21 @@ def _refuse_if_promised(directory: Path, bases: list[int], end_lsn: int) -> None
 
 def _written_after(path: Path, offset: int) -> bytes:
     """Return what stands in the file from `offset` on, but for zeros at its end; preallocated room is not even read."""
+    content = bytearray()
     with path.open("rb") as file:
-        try:
-            data = os.lseek(file.fileno(), offset, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing was written there
-                return b""
-            data = offset
-        file.seek(data)
-        return (bytes(data - offset) + file.read()).rstrip(b"\0")
+        fd, at = file.fileno(), offset
+        while True:
+            try:
+                data = os.lseek(fd, at, os.SEEK_DATA)
+                hole = os.lseek(fd, data, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing was written from there on
+                    return bytes(content).rstrip(b"\0")
+                data, hole = at, max(os.fstat(fd).st_size, at)
+            content += bytes(data - at) + os.pread(fd, hole - data, data)
+            if hole >= os.fstat(fd).st_size:
+                return bytes(content).rstrip(b"\0")
+            at = hole
 
 
 def _next_candidate(content: bytes, at: int, base: int) -> int:
