@@ -186,6 +186,7 @@ SET: Final = 3
 ZSET: Final = 4
 HASH: Final = 5
 STRING_CHUNKS: Final = 7
+ELEMENTS: Final = {LIST: LISTS, SET: SETS, ZSET: ZSETS, HASH: HASHES}  # where the elements of a collection stand
 
 TYPE_MASK: Final = 0x3F
 HAS_WHOLE: Final = 0x40

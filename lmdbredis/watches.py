@@ -15,14 +15,12 @@ Laws:
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from lmdbredis import format as fmt
+from lmdbredis.datatypes.members import OWNER_BYTES
 from lmdbredis.keyspace import Database, Entry, Keyspace
 from lmdbredis.session import NOTHING_WATCHED, Session
-
-_TABLES_OF_KIND: Final = {fmt.HASH: fmt.HASHES, fmt.LIST: fmt.LISTS, fmt.SET: fmt.SETS, fmt.ZSET: fmt.ZSETS}
-_OWNER_BYTES: Final = 8
 
 
 class Later(Exception):
@@ -49,7 +47,7 @@ class Watches:
     def watch(self, session: Session, database: Database, key: bytes) -> None:
         """Let the session watch one more key. Raises Later."""
         found = database.find(key)  # if its time has come, it goes now
-        owner, table = (found.owner, _TABLES_OF_KIND[found.kind]) if isinstance(found, Entry) else (b"", 0)
+        owner, table = (found.owner, fmt.ELEMENTS[found.kind]) if isinstance(found, Entry) else (b"", 0)
         watched = Watched(database, database.row_key(key), owner, table, found is not None)
         if self._is_in_batch(watched):
             raise Later
@@ -96,7 +94,7 @@ class Watches:
     def _touch(self, write_set: fmt.WriteSet) -> None:
         """Hook: tell the sessions that watch what a record has changed."""
         keys = write_set.get(fmt.KEYS, {})
-        owners = {table: {key[:_OWNER_BYTES] for key in write_set.get(table, ())} for table in _TABLES_OF_KIND.values()}
+        owners = {table: {key[:OWNER_BYTES] for key in write_set.get(table, ())} for table in fmt.ELEMENTS.values()}
         moved = fmt.META_DATABASES in write_set.get(fmt.META, {})
         for session in self._sessions:
             for name, watched in session.watched.items():

@@ -42,7 +42,6 @@ _INTEGER_ENTRIES: Final = (
 )
 
 # Which rows of a collection hold its elements, once each.
-_ELEMENTS: Final = {fmt.LIST: fmt.LISTS, fmt.SET: fmt.SETS, fmt.ZSET: fmt.ZSETS, fmt.HASH: fmt.HASHES}
 
 
 # --- encodings --------------------------------------------------------------------------------------------------------------
@@ -110,7 +109,7 @@ _ENCODINGS: Final[dict[int, Callable[[Database, Entry, Config], bytes]]] = {
 
 def _rows(db: Database, entry: Entry, rows_max: int) -> list[Row]:
     """Return up to `rows_max` rows that hold the elements of a collection."""
-    return db.keyspace.store.tables[_ELEMENTS[entry.kind]].take(entry.owner, min(rows_max, entry.count))
+    return db.keyspace.store.tables[fmt.ELEMENTS[entry.kind]].take(entry.owner, min(rows_max, entry.count))
 
 
 def _name_bytes(row_key: bytes, whole: bytes) -> int:
@@ -154,7 +153,7 @@ def elements_bytes(db: Database, entry: Entry, samples: int) -> int:
     if samples and samples < entry.count:
         rows = _rows(db, entry, samples)
         return sum(map(_row_bytes[entry.kind], rows)) * entry.count // len(rows)
-    table = db.keyspace.store.tables[_ELEMENTS[entry.kind]]
+    table = db.keyspace.store.tables[fmt.ELEMENTS[entry.kind]]
     return sum(map(_row_bytes[entry.kind], table.prefix(entry.owner)))
 
 
