@@ -12,9 +12,22 @@ Options are read in the order of the manual page, so that a handler reads like i
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import ceil, isinf
 from typing import TYPE_CHECKING
 
-from lmdbredis.errors import NOT_FLOAT, NOT_IN_RANGE, NOT_INTEGER, NOT_POSITIVE, OUT_OF_RANGE, SYNTAX, ReplyError
+from lmdbredis.errors import (
+    NOT_FLOAT,
+    NOT_IN_RANGE,
+    NOT_INTEGER,
+    NOT_POSITIVE,
+    OUT_OF_RANGE,
+    SYNTAX,
+    TIMEOUT_NEGATIVE,
+    TIMEOUT_NOT_FLOAT,
+    TIMEOUT_OUT_OF_RANGE,
+    ReplyError,
+)
 from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, parse_float, parse_int
 
 if TYPE_CHECKING:
@@ -123,3 +136,22 @@ def count_in_range(word: bytes) -> int:
     if not -(2**62) < found < 2**62:
         raise ReplyError(OUT_OF_RANGE)
     return found
+
+
+def timeout_ms(word: bytes, now_ms: int) -> int:
+    """Return the ms that a word means which spells seconds, 0 = for ever; part of a ms counts as a whole one. Raises ReplyError."""
+    seconds = parse_float(word)
+    if seconds is None:
+        raise ReplyError(TIMEOUT_NOT_FLOAT)
+    if isinf(seconds) or seconds * 1000 > INTEGER_MAX:
+        raise ReplyError(TIMEOUT_OUT_OF_RANGE if seconds > 0 else TIMEOUT_NEGATIVE)
+    return bounded_timeout_ms(ceil(Fraction(seconds) * 1000), now_ms)
+
+
+def bounded_timeout_ms(milliseconds: int, now_ms: int) -> int:
+    """Return a timeout if it is one. Raises ReplyError: it is negative, or ends after the end of time."""
+    if milliseconds < 0:
+        raise ReplyError(TIMEOUT_NEGATIVE)
+    if milliseconds > INTEGER_MAX - now_ms:
+        raise ReplyError(TIMEOUT_OUT_OF_RANGE)
+    return milliseconds

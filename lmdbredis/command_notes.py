@@ -15,6 +15,9 @@ from lmdbredis.registry import ADMIN, FAST, READ, WRITE, Command, Flag
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# Where the number of keys stands in a request, if not right behind the name.
+_NUMKEYS_AT: Final = {"blmpop": 2, "bzmpop": 2}
+
 
 def _by_name(groups: dict[str, str]) -> dict[str, str]:
     """Return name -> group, from group -> names."""
@@ -33,13 +36,13 @@ _USES: Final = _by_name(
         "OW insert": "setnx msetnx",
         "OW update": "mset setex psetex",
         "RW access update variable_flags": "set",
-        "RW access delete": "getdel lpop rpop lmpop spop zpopmin zpopmax zmpop",
+        "RW access delete": "getdel lpop rpop lmpop spop zpopmin zpopmax zmpop blpop brpop blmpop bzpopmin bzpopmax bzmpop",
         "RW delete": "hdel lrem ltrim srem zrem zremrangebylex zremrangebyrank zremrangebyscore",
         "RW insert": "append hsetnx linsert lpush lpushx rpush rpushx sadd",
         "RW update": "setrange hmset hset lset zadd expire expireat persist pexpire pexpireat",
         "RW access delete,OW update": "rename",
         "RW access delete,OW insert": "renamenx",
-        "RW access delete,RW insert": "lmove rpoplpush smove",
+        "RW access delete,RW insert": "lmove rpoplpush smove blmove brpoplpush",
         "RO access,OW update": "copy",
         "not_key": "spublish ssubscribe sunsubscribe",
         "OW update,RO access": "sdiffstore sinterstore sunionstore zdiffstore zinterstore zunionstore zrangestore",
@@ -77,7 +80,10 @@ def key_specs(command: Command) -> list[dict[bytes, Any]]:
             kind, spec = b"range", {b"lastkey": reach, b"keystep": step, b"limit": 0}
         specs.append(
             {
-                b"begin_search": {b"type": b"index", b"spec": {b"index": (first or 1) + number}},
+                b"begin_search": {
+                    b"type": b"index",
+                    b"spec": {b"index": (first or _NUMKEYS_AT.get(command.name, 1)) + number},
+                },
                 b"find_keys": {b"type": kind, b"spec": spec},
             }
         )
@@ -137,6 +143,7 @@ _GROUPS: Final = {
     "connection": "connection",
     "client": "connection",
     "server": "server",
+    "watching": "server",
     "config": "server",
     "command": "server",
     "debug": "server",

@@ -131,6 +131,16 @@ LIST_EXHAUSTED: Final = (
     "ERR the list has no positions left on this side: copy it to another key (COPY), which has them all"
 )
 
+# Waiting and pausing.
+TIMEOUT_NOT_FLOAT: Final = "ERR timeout is not a float or out of range"
+TIMEOUT_NOT_INTEGER: Final = "ERR timeout is not an integer or out of range"
+TIMEOUT_NEGATIVE: Final = "ERR timeout is negative"
+TIMEOUT_OUT_OF_RANGE: Final = "ERR timeout is out of range"
+UNBLOCKED: Final = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
+UNBLOCK_REASON: Final = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"
+PAUSE_MODE: Final = "ERR CLIENT PAUSE mode must be WRITE or ALL"
+SLOWLOG_COUNT: Final = "ERR count should be greater than or equal to -1"
+
 # Keys.
 EXPIRE_OPTION: Final = "ERR Unsupported option %s"
 EXPIRE_NX_AND_OTHERS: Final = "ERR NX and XX, GT or LT options at the same time are not compatible"

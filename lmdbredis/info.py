@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.config import VERSION
 from lmdbredis.pubsub import Kind
+from lmdbredis.registry import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -89,16 +90,21 @@ def _server(cx: Context, facts: Facts) -> Fields:
 
 
 def _clients(cx: Context, facts: Facts) -> Fields:
-    sessions = list(cx.server.sessions)
+    sessions, waiters = list(cx.server.sessions), cx.executor.waiters
     return {
         "connected_clients": len(sessions),
         "cluster_connections": 0,
         "maxclients": cx.config.maxclients,
         "client_recent_max_input_buffer": max((session.parser.buffered_bytes for session in sessions), default=0),
         "client_recent_max_output_buffer": max((session.pending_output_bytes() for session in sessions), default=0),
-        **_zeros(
-            "blocked_clients tracking_clients clients_in_timeout_table total_blocking_keys total_blocking_keys_on_nokey"
-        ),
+        "blocked_clients": len(waiters),
+        "tracking_clients": 0,
+        "pubsub_clients": cx.executor.hub.sessions(),
+        "watching_clients": sum(bool(session.watched) for session in sessions),
+        "clients_in_timeout_table": waiters.with_deadline,
+        "total_watched_keys": sum(len(session.watched) for session in sessions),
+        "total_blocking_keys": waiters.keys(),
+        "total_blocking_keys_on_nokey": waiters.keys_if_gone(),
     }
 
 
@@ -236,7 +242,8 @@ def _stats(cx: Context, facts: Facts) -> Fields:
         **_zeros("latest_fork_usec total_forks migrate_cached_sockets"),
         **_zeros("slave_expires_tracked_keys active_defrag_hits active_defrag_misses active_defrag_key_hits"),
         **_zeros("active_defrag_key_misses total_active_defrag_time current_active_defrag_time tracking_total_keys"),
-        **_zeros("tracking_total_items tracking_total_prefixes unexpected_error_replies total_error_replies"),
+        **_zeros("tracking_total_items tracking_total_prefixes unexpected_error_replies"),
+        "total_error_replies": cx.executor.observers.error_replies,
         **_zeros("dump_payload_sanitizations total_reads_processed total_writes_processed io_threaded_reads_processed"),
         **_zeros("io_threaded_writes_processed client_query_buffer_limit_disconnections"),
         **_zeros(
@@ -279,6 +286,24 @@ def _cpu(cx: Context, facts: Facts) -> Fields:
     }
 
 
+def _commandstats(cx: Context, facts: Facts) -> Fields:
+    """Tell of each command that was called, and how long its calls took."""
+    fields = {}
+    for found in dict.fromkeys(TABLE.values()):
+        for one in (found, *found.subcommands.values()):
+            if one.calls or one.rejected_calls:
+                usec = one.elapsed_ns // 1000
+                fields[f"cmdstat_{one.name}"] = (
+                    f"calls={one.calls},usec={usec},usec_per_call={_ratio(one.elapsed_ns / 1000, one.calls)},"
+                    f"rejected_calls={one.rejected_calls},failed_calls={one.failed_calls}"
+                )
+    return fields
+
+
+def _errorstats(cx: Context, facts: Facts) -> Fields:
+    return {f"errorstat_{code}": f"count={count}" for code, count in sorted(cx.executor.observers.errors.items())}
+
+
 def _nothing(cx: Context, facts: Facts) -> Fields:
     return {}
 
@@ -306,8 +331,8 @@ SECTIONS: Final[dict[str, Callable[[Context, Facts], Fields]]] = {
     "Replication": _replication,
     "CPU": _cpu,
     "Modules": _nothing,
-    "Commandstats": _nothing,
-    "Errorstats": _nothing,
+    "Commandstats": _commandstats,
+    "Errorstats": _errorstats,
     "Latencystats": _nothing,
     "Cluster": _cluster,
     "Keyspace": _keyspace,

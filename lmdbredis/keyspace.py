@@ -25,6 +25,7 @@ from lmdbredis import format as fmt
 from lmdbredis.cache import ADMIT_EVERY, VALUE_BYTES_MAX, Cache
 from lmdbredis.errors import WRONG_TYPE, ReplyError
 from lmdbredis.format import HAS_EXPIRE, NAME_BYTES_MAX, PLAIN_STRING, STRING, STRING_CHUNKS, TYPE_MASK
+from lmdbredis.news import News, What
 from lmdbredis.ranks import BLOCK_ROWS, Ranks
 from lmdbredis.table import Row, after_prefix
 
@@ -103,7 +104,7 @@ class Database:
             expire_at_ms = found.expire_at_ms  # type: ignore[union-attr]
         if expire_at_ms and expire_at_ms <= keyspace.now_ms:
             if keyspace.may_expire:
-                self._remove(row_key, found)
+                self._remove(row_key, key, found, What.EXPIRED)
                 keyspace.expired_keys += 1
             return None
         return found
@@ -133,7 +134,7 @@ class Database:
         """As `find`, for a command that only reads: counts a hit or a miss."""
         found = self.find(key)
         if found is None:
-            self.keyspace.misses += 1
+            self._missed(key)
         else:
             self.keyspace.hits += 1
         return found
@@ -164,7 +165,7 @@ class Database:
         if found is None:
             found = keyspace.keys.get(row_key)
             if found is None:
-                keyspace.misses += 1
+                self._missed(key)
                 return None
             self._admit(row_key, found)
         if found.__class__ is bytes and found[0] == STRING:  # the common case, without a call more
@@ -191,6 +192,10 @@ class Database:
             coming = iter(loaded)
             cells = [next(coming) if cell is None else cell for cell in cells]
         keyspace.misses += (misses := cells.count(None))
+        if keyspace.news is not None:
+            keyspace.news += [
+                News(What.MISSED, self, key) for key, cell in zip(keys, cells, strict=True) if cell is None
+            ]
         odd = 0
         for at, cell in enumerate(cells):
             if cell is not None and (cell.__class__ is not bytes or cell[0] != STRING):  # may be expired, or no string
@@ -222,7 +227,7 @@ class Database:
         self.keyspace.cache.put(row_key, entry)
         self.keyspace.dirty[row_key] = entry
         self.keyspace.keys.put(row_key, b"")  # stands in for the head, so that the directory can count it
-        self._key_added(row_key)
+        self._key_added(row_key, key)
         return entry
 
     def edit_or_create(self, key: bytes, kind: int) -> Entry:
@@ -231,10 +236,17 @@ class Database:
 
     def changed(self, entry: Entry) -> None:
         """Take note that an entry was changed; a collection that has become empty is deleted."""
+        if self.keyspace.news is not None:
+            self._tell(What.CHANGED, entry.key)
         if entry.count:
             self.keyspace.dirty[entry.row_key] = entry
         else:
-            self._remove(entry.row_key, entry)
+            self._remove(entry.row_key, entry.key, entry)
+
+    def replaced(self, entry: Entry) -> None:
+        """Take note that elements were replaced, and that their number is what it was: only for the news."""
+        if self.keyspace.news is not None:
+            self._tell(What.CHANGED, entry.key)
 
     def put_string(self, key: bytes, value: bytes, expire_at_ms: int = 0) -> None:
         """Let `key` be the short string `value`, whatever it was before. O(log n)."""
@@ -254,24 +266,26 @@ class Database:
             else:
                 keyspace.cache.drop(row_key)
         if old is None:
-            self._key_added(row_key)
+            self._key_added(row_key, key)
         elif type(old) is not bytes or old[0] != STRING:
             self._release(row_key, old)
+        if keyspace.news is not None:
+            self._tell(What.CHANGED, key)
         if expire_at_ms:
-            self._expiry_added(row_key, expire_at_ms, fmt.whole_if_long(key))
+            self._expiry_added(row_key, key, expire_at_ms)
 
     def put_strings(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         """As `put_string` for each key and value in turn, none of them long and none to expire; the calls are paid once."""
         keyspace, prefix = self.keyspace, self.prefix
         held, rows = keyspace.cache.get, list[Row]()
         for key, value in pairs:
-            if held(row_key := prefix + key) is None:
+            if held(row_key := prefix + key) is None and keyspace.news is None:
                 rows.append((row_key, PLAIN_STRING + value))
             else:
                 self.put_string(key, value)
         for (row_key, _), old in zip(rows, keyspace.keys.exchange_each(rows), strict=True):
             if old is None:
-                self._key_added(row_key)
+                self._key_added(row_key, row_key[4:])
             elif old[0] != STRING:
                 self._release(row_key, old)
 
@@ -281,11 +295,17 @@ class Database:
         self.keyspace.keys.put(
             row_key, PLAIN_STRING + value if len(key) <= NAME_BYTES_MAX else fmt.pack_string(value, 0, key)
         )
-        self._key_added(row_key)
+        self._key_added(row_key, key)
+        if self.keyspace.news is not None:
+            self._tell(What.CHANGED, key)
 
     def put_cell(self, key: bytes, cell: bytes) -> None:
         """Replace the cell of an existing string: same expiry, and the same id if it is in chunks."""
-        row_key = self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
+        self._put_cell(self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key)), cell)
+        if self.keyspace.news is not None:
+            self._tell(What.CHANGED, key)
+
+    def _put_cell(self, row_key: bytes, cell: bytes) -> None:
         self.keyspace.keys.put(row_key, cell)
         if len(cell) <= VALUE_BYTES_MAX:
             self.keyspace.cache.replace(row_key, cell)
@@ -302,11 +322,13 @@ class Database:
             row_key, fmt.pack_cell(STRING_CHUNKS, fmt.pack_chunks_head(ident, length), expire_at_ms, whole)
         )
         if old is None:
-            self._key_added(row_key)
+            self._key_added(row_key, key)
         else:
             self._release(row_key, old)
+        if keyspace.news is not None:
+            self._tell(What.CHANGED, key)
         if expire_at_ms:
-            self._expiry_added(row_key, expire_at_ms, whole)
+            self._expiry_added(row_key, key, expire_at_ms)
 
     # --- deleting ---------------------------------------------------------------------------------------------------------------
 
@@ -315,11 +337,13 @@ class Database:
         found = self.find(key)
         if found is None:
             return False
-        self._remove(self.row_key(key), found)
+        self._remove(self.row_key(key), key, found)
         return True
 
-    def _remove(self, row_key: bytes, found: Found) -> None:
+    def _remove(self, row_key: bytes, key: bytes, found: Found, what: What = What.DELETED) -> None:
         """Delete the row and everything that belongs to it."""
+        if self.keyspace.news is not None:
+            self._tell(what, key)
         self._release(row_key, found)
         self.keyspace.keys.delete(row_key)
         self.keyspace.cache.drop(row_key)
@@ -344,16 +368,31 @@ class Database:
         if expire_at_ms:
             self._expiry_removed(row_key, expire_at_ms)
 
-    def _key_added(self, row_key: bytes) -> None:
+    def _key_added(self, row_key: bytes, key: bytes) -> None:
         """Count a new key whose row has been put."""
         self.keys += 1
         self.is_dirty = True
         keyspace = self.keyspace
+        if keyspace.news is not None:
+            self._tell(What.NEW, key)
         if self.flags & fmt.COUNTED:
             keyspace.ranks.open(keyspace.keys, self.prefix).add(row_key[4:])
         elif self.keys > BLOCK_ROWS:
             self.flags |= fmt.COUNTED
             keyspace.ranks.build(keyspace.keys, self.prefix)
+
+    # --- news: see `news` ---------------------------------------------------------------------------------------------------
+
+    def _tell(self, what: What, key: bytes, source: tuple[Database, bytes] | None = None) -> None:
+        """Tell who wants the news; the caller has looked that somebody does."""
+        assert self.keyspace.news is not None
+        self.keyspace.news.append(News(what, self, key, source))
+
+    def _missed(self, key: bytes) -> None:
+        """Take note of a key that was to be read and is not there."""
+        self.keyspace.misses += 1
+        if self.keyspace.news is not None:
+            self._tell(What.MISSED, key)
 
     # --- expiry --------------------------------------------------------------------------------------------------------------------
 
@@ -364,22 +403,26 @@ class Database:
     def set_expiry(self, key: bytes, found: Found, expire_at_ms: int) -> None:
         """Let what was found under `key` expire at `expire_at_ms`; 0 = never."""
         row_key = self.row_key(key)
-        whole = fmt.whole_if_long(key)
         old_ms = self.expire_at(found)
         if old_ms:
             self._expiry_removed(row_key, old_ms)
-        if expire_at_ms:
-            self._expiry_added(row_key, expire_at_ms, whole)
         if isinstance(found, Entry):
             found.expire_at_ms = expire_at_ms
             self.keyspace.dirty[row_key] = found
         else:
-            self.put_cell(
-                key, fmt.pack_cell(found[0] & TYPE_MASK, found[fmt.body_offset(found) :], expire_at_ms, whole)
+            whole = fmt.whole_if_long(key)
+            self._put_cell(
+                row_key, fmt.pack_cell(found[0] & TYPE_MASK, found[fmt.body_offset(found) :], expire_at_ms, whole)
             )
+        if expire_at_ms:
+            self._expiry_added(row_key, key, expire_at_ms)
+        elif self.keyspace.news is not None:
+            self._tell(What.PERSISTED, key)
 
-    def _expiry_added(self, row_key: bytes, expire_at_ms: int, whole: bytes) -> None:
-        self.keyspace.expires.put(fmt.pack_u64(expire_at_ms) + row_key, whole)
+    def _expiry_added(self, row_key: bytes, key: bytes, expire_at_ms: int) -> None:
+        self.keyspace.expires.put(fmt.pack_u64(expire_at_ms) + row_key, fmt.whole_if_long(key))
+        if self.keyspace.news is not None:
+            self._tell(What.EXPIRY, key)
         self.volatile += 1
         self.expire_sum_ms += expire_at_ms
         self.is_dirty = True
@@ -397,6 +440,7 @@ class Database:
         """Move an existing key to another name or database, over whatever stands there. O(log n)."""
         found = self.find(key)
         assert found is not None
+        keyspace = self.keyspace
         row_key = self.row_key(key)
         expire_at_ms = self.expire_at(found)
         target.delete(new_key)
@@ -414,9 +458,13 @@ class Database:
                 new_row_key, fmt.pack_cell(found[0] & TYPE_MASK, found[fmt.body_offset(found) :], expire_at_ms, whole)
             )
             target.keyspace.cache.drop(new_row_key)
-        target._key_added(new_row_key)
+        target._key_added(new_row_key, new_key)
+        if keyspace.news is not None:
+            target._tell(What.MOVED, new_key, (self, key))
         if expire_at_ms:
-            target._expiry_added(new_row_key, expire_at_ms, whole)
+            keyspace.expires.put(fmt.pack_u64(expire_at_ms) + new_row_key, whole)
+            target.volatile += 1
+            target.expire_sum_ms += expire_at_ms
             self._expiry_removed(row_key, expire_at_ms)
         self.keyspace.dirty.pop(row_key, None)
         self.keyspace.keys.delete(row_key)
@@ -465,6 +513,8 @@ class Database:
     def flush(self) -> None:
         """Delete every key: the number leads to a new keyspace, the old one is garbage. O(1)."""
         if self.keys:
+            if self.keyspace.news is not None:
+                self._tell(What.ALL, b"")
             self.keyspace.discard_keyspace(self)
             self.lead_to(self.keyspace.new_keyspace(), b"")
             self.keyspace.databases_changed = True
@@ -492,6 +542,7 @@ class Keyspace:
         self.now_ms = 0  # told by the executor, once for a batch
         self.may_expire = True  # law 1
         self.next_expire_ms = 0  # no key expires before this; 0 = look
+        self.news: list[News] | None = None  # see `news`; None: nobody wants them
         self.databases_changed = False
         self.hits = 0
         self.loads = 0  # strings read from LMDB
@@ -508,6 +559,8 @@ class Keyspace:
         self.cache.clear()
         self.dirty.clear()
         self.decks.clear()
+        if self.news:
+            self.news.clear()
         self.next_expire_ms = 0
         self.databases_changed = False
         self._ids = iter(range(0))
@@ -589,6 +642,8 @@ class Keyspace:
             setattr(a, name, his)
             setattr(b, name, mine)
         self.databases_changed = True
+        if self.news is not None:
+            self.news += [News(What.ALL, a, b""), News(What.ALL, b, b"")]
 
     def flush(self) -> None:
         """Delete every key of every database. O(databases)."""

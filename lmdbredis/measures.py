@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from lmdbredis.registry import TABLE
 
 if TYPE_CHECKING:
     from lmdbredis.server import RedisServer
@@ -32,6 +35,19 @@ def clients_max(wanted: int) -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, max(most, hard)))
             soft = most
     return wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - _OWN_FILES)
+
+
+def now_us() -> int:
+    """Return the wall clock in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def clock_ms() -> int:
+    """Return a clock in ms that never jumps."""
+    return time.monotonic_ns() // 1_000_000
+
+
+clock_ns: Final = time.perf_counter_ns  # a clock in ns that never jumps
 
 
 class Measures:
@@ -77,6 +93,10 @@ class Measures:
         for session in server.sessions:
             session.sent_bytes = session.received_bytes = 0
         server.executor.commands_run = 0
+        server.executor.observers.reset()
+        for command in set(TABLE.values()):
+            for one in (command, *command.subcommands.values()):
+                one.reset_counts()
         server.keyspace.hits = server.keyspace.misses = server.keyspace.expired_keys = 0
         self._counted, self._per_s = (0, 0, 0), (0.0, 0.0, 0.0)
 

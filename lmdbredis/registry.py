@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from enum import IntFlag, auto
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from lmdbredis.cursors import Cursors
 from lmdbredis.errors import (
@@ -34,10 +34,11 @@ from lmdbredis.resp import Simple
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterable
 
     from lmdbredis.config import Config
     from lmdbredis.keyspace import Database, Keyspace
-    from lmdbredis.session import Session
+    from lmdbredis.session import Session, Sessions
 
 
 class Flag(IntFlag):
@@ -74,6 +75,7 @@ LOADING: Final = Flag.LOADING
 STALE: Final = Flag.STALE
 NO_AUTH: Final = Flag.NO_AUTH
 NO_MULTI: Final = Flag.NO_MULTI
+BLOCKING: Final = Flag.BLOCKING
 SKIP_SLOWLOG: Final = Flag.SKIP_SLOWLOG
 SKIP_MONITOR: Final = Flag.SKIP_MONITOR
 ALLOW_BUSY: Final = Flag.ALLOW_BUSY
@@ -90,18 +92,61 @@ ANY_NUMBER: Final = 1 << 30
 NO_FLAGS: Final = Flag(0)
 
 
+class Server(Protocol):
+    """What handlers may ask of the process: everything impure."""
+
+    sessions: Sessions
+    run_id: str
+    started_ms: int
+
+    def facts(self) -> dict[str, Any]:
+        """Return what only the operating system knows: memory, cpu, addresses (see `info`)."""
+
+    def apply_config(self, changed: Iterable[str]) -> None:
+        """Let the process follow settings that were changed."""
+
+    def shutdown(self, *, save: bool) -> None:
+        """End the process in order when the batch is logged."""
+
+    def sleep(self, seconds: float) -> None:
+        """Stop everything for a while (DEBUG SLEEP)."""
+
+    def reload(self) -> None:
+        """Close and reopen the store. As the others below that change it, for `after_batch`."""
+
+    def save(self, session: Session) -> None:
+        """Make a checkpoint, here and now; the session's last reply says whether it was made."""
+
+    def begin_save(self) -> None:
+        """Make a checkpoint in the background."""
+
+    def change_replid(self) -> None:
+        """Give the store's history another name."""
+
+    def set_active_expire(self, *, on: bool) -> None:
+        """Let keys expire that nobody asks for, or not."""
+
+    def rewrite_config(self) -> None:
+        """Write the settings into the file they were read from. Raises OSError."""
+
+    def reset_stats(self) -> None:
+        """Set the counters that INFO shows to zero."""
+
+
 class Context:
     """What a handler may know, beside its words. One object, told anew for each session and batch."""
 
     __slots__ = ("config", "cursors", "db", "executor", "keyspace", "now_ms", "now_us", "random", "server", "session")
 
-    def __init__(self, keyspace: Keyspace, config: Config, random: random.Random, server: Any, executor: Any) -> None:
+    def __init__(
+        self, keyspace: Keyspace, config: Config, random: random.Random, server: Server, executor: Any
+    ) -> None:
         self.keyspace = keyspace
         self.config = config
         self.random = random  # chance, handed down so that a run can be repeated
         self.cursors = Cursors(random)  # of SCAN and its like
-        self.server = server  # what only the server can do: see `executor.Server`
-        self.executor = executor  # its `after_batch` and counters
+        self.server = server  # what only the process can do
+        self.executor = executor  # its `after_batch`, and who waits, listens, watches
         self.now_ms = 0  # the batch's time, ms since the epoch
         self.now_us = 0
         self.db: Database = keyspace.databases[0]  # the session's database
@@ -112,8 +157,8 @@ class Command:
     """One command, or one subcommand of a container."""
 
     __slots__ = (
-        "arity", "complexity", "container", "flags", "group", "handler", "is_queued", "keys", "keys_of", "name", "run", "since",
-        "subcommands", "summary", "syntax", "words_max", "words_min", "writes",
+        "arity", "calls", "complexity", "container", "elapsed_ns", "failed_calls", "flags", "group", "handler", "is_queued", "keys",
+        "keys_of", "name", "name_words", "rejected_calls", "run", "since", "subcommands", "summary", "syntax", "words_max", "words_min", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -130,21 +175,35 @@ class Command:
         self.subcommands: dict[bytes, Command] = {}  # of a container, by name in upper case
         self.run: RunHandler | None = None
         self.is_queued = True  # between MULTI and EXEC; False: it runs there and then
-        words = 2 if "|" in name else 1
-        self.words_min, self.words_max = _words_of(handler, words)  # whole requests, the name included
+        self.name_words = 2 if "|" in name else 1  # of a request are the name
+        self.words_min, self.words_max = _words_of(handler, self.name_words)  # whole requests, the name included
         self.arity = self.words_min if self.words_min == self.words_max else -self.words_min
         self.syntax, self.summary, self.complexity, self.since = _parse_docstring(handler)
+        self.reset_counts()
+
+    def reset_counts(self) -> None:
+        """Have been called by nobody: CONFIG RESETSTAT."""
+        self.calls = 0
+        self.elapsed_ns = 0  # by all calls together
+        self.failed_calls = 0  # of them, how many were refused by the handler
+        self.rejected_calls = 0  # refused before the handler was asked
 
     def subcommand(self, words: Sequence[bytes]) -> Command:
-        """Return the subcommand that a request calls, the command itself if it names none. Raises ReplyError: unknown, or wrong arity."""
+        """Return the command or subcommand that a request calls. Raises ReplyError: unknown, or wrong arity."""
         if not self.subcommands or len(words) == 1:
+            if not self.takes(len(words)):
+                raise self.wrong_arity()
             return self
         found = self.subcommands.get(words[1]) or self.subcommands.get(words[1].upper())
         if found is None:
             raise ReplyError(UNKNOWN_SUBCOMMAND % (shown(words[1]), self.name.upper()))
-        if not found.words_min <= len(words) <= found.words_max:
+        if not found.takes(len(words)):
             raise found.wrong_arity()
         return found
+
+    def takes(self, words: int) -> bool:
+        """Tell whether a request may have so many words."""
+        return self.words_min <= words <= (self.words_max or ANY_NUMBER)
 
     def wrong_arity(self) -> ReplyError:
         """Return the error for a wrong number of words."""
@@ -243,13 +302,10 @@ def container(
     def register(handler: AHandler) -> AHandler:
         made = Command(name.lower(), handler, flags, (0, 0, 0), None)
 
-        def dispatch(cx: Context, *words: bytes) -> Any:
-            if not words:
-                return handler(cx)
-            return made.subcommand((b"", *words)).handler(cx, *words[1:])
-
-        made.handler = dispatch
-        made.words_min, made.words_max = (1 if alone else 2), ANY_NUMBER
+        made.words_min, made.words_max = (
+            (1 if alone else 2),
+            0,
+        )  # so no request is the container's own on the straight way
         made.arity = -made.words_min
         TABLE[name.encode()] = TABLE[name.lower().encode()] = made
         _add_help(name, made, handler.__module__, help_since)

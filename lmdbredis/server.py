@@ -23,16 +23,17 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import errors
 from lmdbredis.config import SET_FAILED, Config
+from lmdbredis.connection import Connection
 from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
 from lmdbredis.executor import Executor
 from lmdbredis.expiry import Upkeep
 from lmdbredis.keyspace import Keyspace
-from lmdbredis.measures import Measures, clients_max
+from lmdbredis.measures import Measures, clients_max, clock_ms, clock_ns, now_us
 from lmdbredis.resp import OK, encode2
 from lmdbredis.session import NO_REQUESTS, NOTHING_WATCHED, Gate, Session, Sessions
 from lmdbredis.store import Store
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lmdbredis")
 
-_UNREAD_REQUESTS_MAX: Final = 4096  # a session with more parsed requests is not read from until they have run
 _QUICK_SYNC_US: Final = 1000  # syncs that take longer are left to a thread
 _COLD_FAULTS: Final = 4  # pages read from the disk since the last look, to be called cold
 _WARM_REQUESTS_MAX: Final = 64  # of one session: more of its keys are not read ahead
@@ -52,156 +52,8 @@ _EVERYSEC_S: Final = 1.0
 # times checkpoint-dirty on, each batch waits for the commit, but not longer than clients may stand still.
 _WAITING_RATIO: Final = 8
 _WAIT_S: Final = 0.03
+_IDLES: Final = int(Gate.WAITS | Gate.PAUSED | Gate.LISTENS)  # who may be silent for as long as he likes
 _ALL_ADDRESSES: Final = {"*": "0.0.0.0", "::*": "::"}  # noqa: S104 -- as bind has them
-_SOL_KEEPIDLE: Final = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-
-
-def now_us() -> int:
-    """Return the wall clock in microseconds since the epoch."""
-    return time.time_ns() // 1000
-
-
-def clock_ms() -> int:
-    """Return a clock in ms that never jumps."""
-    return time.monotonic_ns() // 1_000_000
-
-
-class Connection(asyncio.Protocol):
-    """One socket and its session."""
-
-    __slots__ = ("_fd", "_is_clear", "_reading", "_server", "session", "transport")
-
-    def __init__(self, server: RedisServer) -> None:
-        self._server = server
-        self._reading = True
-        self._fd = -1
-        self._is_clear = True  # the transport holds no bytes that the socket has not taken
-        self.session: Session = None  # type: ignore[assignment]  # made with the connection
-        self.transport: asyncio.Transport = None  # type: ignore[assignment]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Open a session, or refuse the client."""
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's are not of asyncio's class
-        server = self._server
-        transport = self.transport
-        sock = transport.get_extra_info("socket")
-        self._fd = sock.fileno()
-        peer = transport.get_extra_info("peername")
-        if sock.family == socket.AF_UNIX:
-            address = local = f"{server.config.unixsocket}:0"
-        elif peer is None:  # gone already
-            transport.abort()
-            return
-        else:
-            address, local = _endpoint(peer), _endpoint(sock.getsockname())
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _keep_alive(sock, server.config.tcp_keepalive_s)
-        refusal = server.refusal_of(sock)
-        if refusal is not None:
-            server.measures.rejected_connections += 1
-            transport.write(encode2(ReplyError(refusal)))
-            transport.close()
-            return
-        session = self.session = server.sessions.open(server.keyspace.databases[0], address, local, now_us() // 1000)
-        server.measures.connections_received += 1
-        transport.set_write_buffer_limits(high=1 << 30)  # replies are never refused: the output-buffer limit decides
-        session.fd = self._fd
-        session.send = self.send
-        session.kill = transport.abort
-        session.pending_output_bytes = transport.get_write_buffer_size
-        session.parser.bulk_bytes_max = server.config.proto_max_bulk_len_bytes
-        if server.config.requirepass:
-            session.gate = Gate.NEEDS_AUTH
-            session.parser.authenticated = False
-        server.connections[session.id] = self
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what came; the tick runs it."""
-        session = self.session
-        if session is None or session.closing:
-            return
-        session.received_bytes += len(data)
-        parser = session.parser
-        requests = parser.feed(data)
-        if requests:
-            if session.requests:
-                session.requests += requests
-                if len(session.requests) > _UNREAD_REQUESTS_MAX:
-                    self.pause()
-            else:
-                session.requests = requests
-            if not session.is_ready:
-                self._server.ready(session)
-            # The parser may hold back what a stranger must not send; after the tick this may be none.
-            if not parser.authenticated:
-                self._server.loop.call_soon(self.data_received, b"")
-        elif parser.buffered_bytes > self._server.config.client_query_buffer_limit_bytes:
-            log.warning(
-                "Closing client that reached max query buffer length: id=%d addr=%s", session.id, session.address
-            )
-            self.transport.abort()
-        if parser.error is not None:
-            session.ends = True
-            self._server.ready(session)
-
-    def send(self, data: bytes) -> None:
-        """Send replies: straight into the socket while it takes all, which costs a third of the transport's way."""
-        if self._is_clear:
-            try:
-                sent = os.write(self._fd, data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:  # the peer is gone: the transport will notice
-                return
-            if sent == len(data):
-                return
-            data = data[sent:]
-            self._is_clear = False
-        self.transport.write(data)
-        pending_bytes = self.transport.get_write_buffer_size()
-        self._is_clear = not pending_bytes
-        if pending_bytes:
-            self._server.limit_output(self.session, pending_bytes)
-
-    def pause(self) -> None:
-        """Read no more until the requests that wait have run."""
-        if self._reading:
-            self._reading = False
-            self._server.paused.add(self)
-            self.transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read again, if few enough requests wait."""
-        if len(self.session.requests) <= _UNREAD_REQUESTS_MAX:
-            self._reading = True
-            self._server.paused.discard(self)
-            self.transport.resume_reading()
-
-    def eof_received(self) -> bool:
-        """Let replies under way leave before the socket closes."""
-        session = self.session
-        if session is not None and (session.requests or self._server.is_waiting(session)):
-            session.ends = True
-            return True
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
-        """Forget the session."""
-        self._fd, self._is_clear = -1, True  # replies that wait at the barrier must not reach who gets this number next
-        if self.session is not None:
-            self._server.forget(self.session)
-
-
-def _endpoint(name: Any) -> str:
-    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-
-
-def _keep_alive(sock: Any, seconds: int) -> None:
-    """Let the kernel find out that a peer is gone, as redis-server does."""
-    if seconds:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in zip(_SOL_KEEPIDLE, (seconds, max(seconds // 3, 1), 3), strict=True):
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class RedisServer:
@@ -232,6 +84,8 @@ class RedisServer:
         self._upkeep_at: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
         self._stopping = False
+        self._alarm: asyncio.TimerHandle | None = None  # rings at
+        self._alarm_ns = 0  # by `clock_ns`; 0 = never
         began = time.perf_counter()
         gc.disable()  # until `run`: a long log makes many dictionaries, and none of them is a cycle
         self._open()
@@ -247,7 +101,7 @@ class RedisServer:
             map_bytes=config.map_size_bytes, segment_bytes=config.wal_segment_size_bytes,
         )  # fmt: skip
         self.keyspace = Keyspace(self.store, config.databases, config.hot_layer_size_bytes)
-        self.executor = Executor(self.store, self.keyspace, config, random.Random(), self)
+        self.executor = Executor(self.store, self.keyspace, config, random.Random(), self, clock_ns)
         self.upkeep = Upkeep(self.executor)
 
     def reload(self) -> None:
@@ -255,9 +109,10 @@ class RedisServer:
         if self._syncing is not None:
             self._syncing.exception()
         self.store.close()
-        run, expires = self.executor.commands_run, self.upkeep.active_expire
+        before, expires = self.executor, self.upkeep.active_expire
         self._open()
-        self.executor.commands_run, self.upkeep.active_expire = run, expires
+        self.executor.take_over(before)
+        self.upkeep.active_expire = expires
         for session in self.sessions:
             session.database = self.keyspace.databases[session.database.number]
             if session.watched:  # what was watched is another object now
@@ -279,18 +134,15 @@ class RedisServer:
         """Run what has come as one batch, and let its replies go."""
         sessions, self._ready = self._ready, []
         self._ticking = False
+        for session in sessions:
+            session.is_ready = False
         if self._stopped.is_set():  # the store is closed
             return
         if self._is_cold:
             self._warm(sessions)
         try:
             left = self.executor.run(sessions, now_us())
-            # Behind replies that wait, all wait: the log may be synced already, but those have not left yet.
-            must_wait = self._barrier or (
-                self.config.appendfsync == "always"
-                and self.store.wal.synced_lsn < self.executor.lsn
-                and not self._sync_here()
-            )
+            must_wait = self._must_wait()
         except SyncFailed as failure:
             self.die(failure)
             return
@@ -300,26 +152,71 @@ class RedisServer:
             log.exception("A batch failed")
             self.die(failure)
             return
-        if self.executor.heard:
-            sessions = list(dict.fromkeys([*sessions, *self.executor.heard]))
         if must_wait:
             self._wait(sessions, self.executor.lsn)
         else:
-            for session in sessions:
-                session.is_ready = False
-                output = session.output
-                if output:
-                    session.output = b""
-                    session.send(output)
-                    session.sent_bytes += len(output)
-                if session.closing or session.ends:
-                    self._finish(session)
+            self._send(sessions)
+        if self.executor.heard:
+            self._send_heard()
+        elif self.executor.waiters:
+            self._set_alarm()
         for session in left:
             self.ready(session)
         if self.paused:
             for connection in list(self.paused):
                 connection.resume()
         self._after_replies()
+
+    def _must_wait(self) -> bool:
+        """Tell whether replies made now have to wait for a sync. Raises SyncFailed."""
+        # Behind replies that wait, all wait: the log may be synced already, but those have not left yet.
+        return bool(self._barrier) or (
+            self.config.appendfsync == "always"
+            and self.store.wal.synced_lsn < self.executor.lsn
+            and not self._sync_here()
+        )
+
+    def _send(self, sessions: list[Session]) -> None:
+        """Let replies go."""
+        for session in sessions:
+            output = session.output
+            if output:
+                session.output = b""
+                session.send(output)
+                session.sent_bytes += len(output)
+            if session.closing or session.ends:
+                self._finish(session)
+
+    def _send_heard(self) -> None:
+        """Let go what sessions got besides the replies of their turn; who waits no more may run on. Raises SyncFailed."""
+        heard, resumed = self.executor.take_heard()
+        if heard:
+            if self._must_wait():
+                self._wait(heard, self.executor.lsn)
+            else:
+                self._send(heard)
+        for session in resumed:
+            self.ready(session)
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        """Let the loop call when somebody has waited long enough, or a pause is over."""
+        deadline_ns = self.executor.next_deadline_ns()
+        if deadline_ns == self._alarm_ns:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._alarm_ns = None, deadline_ns
+        if deadline_ns:
+            self._alarm = self.loop.call_later(max(deadline_ns - clock_ns(), 0) / 1e9, self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        self._alarm, self._alarm_ns = None, 0
+        self.executor.pass_time()
+        try:
+            self._send_heard()
+        except SyncFailed as failure:
+            self.die(failure)
 
     def _warm(self, sessions: list[Session]) -> None:
         """Read ahead the keys that a batch names, side by side: one after another, each would cost the time of a disk read."""
@@ -390,7 +287,6 @@ class RedisServer:
         """Keep the replies until the log is synced up to `lsn`."""
         waiting = []
         for session in sessions:
-            session.is_ready = False
             waiting.append((session, session.output))
             session.output = b""
         self._barrier.append((lsn, waiting))
@@ -449,8 +345,7 @@ class RedisServer:
         session.requests = NO_REQUESTS
         self.paused.discard(self.connections.get(session.id))
         self.measures.forget(session)
-        self.executor.watches.forget(session)
-        self.executor.hub.forget(session)
+        self.executor.forget(session)
         self.sessions.close(session)
         self.connections.pop(session.id, None)
         session.detach()
@@ -461,7 +356,7 @@ class RedisServer:
         timeout_ms = self.config.timeout_s * 1000
         for session in self.sessions:
             pending_bytes = session.pending_output_bytes()
-            if self.limit_output(session, pending_bytes) or not timeout_ms:
+            if self.limit_output(session, pending_bytes) or not timeout_ms or (session.gate and session.gate & _IDLES):
                 continue
             moved_bytes = session.received_bytes + session.sent_bytes - pending_bytes
             if moved_bytes != session.moved_bytes:
@@ -489,6 +384,8 @@ class RedisServer:
         """Call the upkeep, and again when it says."""
         try:
             wait_ms = self.upkeep.tick(now_us(), clock_ms())
+            if self.executor.heard:
+                self._send_heard()
             self._look_for_cold()
             wal = self.store.wal
             if wal.wants_spare() and self.executor.refusal is None:
@@ -666,6 +563,8 @@ class RedisServer:
             raise ReplyError(SET_FAILED % (name, errors.LISTENS_ALREADY))
         if "maxclients" in names and (possible := clients_max(self.config.maxclients)) < self.config.maxclients:
             raise ReplyError(SET_FAILED % ("maxclients", errors.TOO_MANY_CLIENTS % possible))
+        if "notify-keyspace-events" in names:
+            self.executor.follow_settings()
         if "hot-layer-size" in names:
             self.keyspace.cache.size_bytes = self.config.hot_layer_size_bytes
         if "loglevel" in names:

@@ -26,8 +26,12 @@ class Gate(IntFlag):
     REPLY_SKIP = auto()  # CLIENT REPLY SKIP: no reply to the next command
     IN_MULTI = auto()  # between MULTI and EXEC: commands are queued
     LISTENS = auto()  # subscribed to something: pushes may come between the replies
+    WAITS = auto()  # for keys: see `blocking`
+    PAUSED = auto()  # a request of it is held by CLIENT PAUSE
+    MONITORS = auto()  # is shown everything
 
 
+STANDS: Final = int(Gate.WAITS | Gate.PAUSED)  # no request of the session may be run
 DEFAULT_USER: Final = b"default"
 NOT_LISTENING: Final[tuple[dict[bytes, None], ...]] = ({}, {}, {})  # likewise of those that are subscribed to nothing
 NOTHING_WATCHED: Final[dict[Any, Any]] = {}  # what sessions share that watch nothing; never added to

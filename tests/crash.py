@@ -437,12 +437,14 @@ class Engine:
         words = ["--enable-debug-command", "yes", "--checkpoint-dirty", "200", "--checkpoint-interval", "50", *options]
         self.config = Config.from_argv(words, lambda path: Path(path).read_bytes())
         self.directory = directory
+        self.clock_ms = 1_000_000
         self.store = Store(directory, "a" * 40, disk=disk, map_bytes=1 << 30, segment_bytes=1 << 16)
         self.keyspace = Keyspace(self.store, self.config.databases, self.config.hot_layer_size_bytes)
-        self.executor = Executor(self.store, self.keyspace, self.config, random.Random(1), None)  # type: ignore[arg-type]
+        self.executor = Executor(
+            self.store, self.keyspace, self.config, random.Random(1), None, lambda: self.clock_ms * 1_000_000
+        )  # type: ignore[arg-type]
         self.upkeep = Upkeep(self.executor)
         self.session = Sessions().open(self.keyspace.databases[0], "test:0", "test:0", 0)
-        self.clock_ms = 1_000_000
 
     def run(self, *batch: Sequence[bytes]) -> list[Reply]:
         """Run commands as one batch."""

@@ -1,7 +1,6 @@
 """CLIENT: what the server knows of its connections. Source: the Redis 7.2 manual, group *connection*.
 
-Tracking, pausing and unblocking are not here yet: they come with what they need (CACHING, GETREDIR, TRACKING, TRACKINGINFO, PAUSE,
-UNPAUSE, UNBLOCK).
+Tracking is not here yet (CACHING, GETREDIR, TRACKING, TRACKINGINFO).
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from lmdbredis.arguments import Arguments, integer
+from lmdbredis.arguments import Arguments, bounded_timeout_ms, integer
 from lmdbredis.commands.connection import check_printable, will_change
 from lmdbredis.errors import (
     CLIENT_ID,
@@ -20,13 +19,17 @@ from lmdbredis.errors import (
     CLIENT_TYPE,
     NO_SUCH_CLIENT,
     NO_SUCH_USER,
+    PAUSE_MODE,
     SYNTAX,
+    TIMEOUT_NOT_INTEGER,
+    UNBLOCK_REASON,
+    UNBLOCKED,
     ReplyError,
     shown,
 )
 from lmdbredis.registry import ADMIN, ALLOW_BUSY, LOADING, NO_MULTI, NOSCRIPT, STALE, Context, command, container, find
 from lmdbredis.resp import NO_REPLY, OK, Verbatim
-from lmdbredis.session import DEFAULT_USER, Gate, Session
+from lmdbredis.session import DEFAULT_USER, STANDS, Gate, Session
 
 _SELF: Final = NOSCRIPT | LOADING | STALE | ALLOW_BUSY  # tells or changes the session's own state
 _OTHERS: Final = ADMIN | NOSCRIPT | LOADING | STALE  # looks at other sessions or ends them
@@ -160,7 +163,7 @@ def _type(word: bytes) -> bytes:
 
 
 def _type_of(session: Session) -> bytes:
-    return b"normal"
+    return b"pubsub" if session.gate & Gate.LISTENS else b"replica" if session.gate & Gate.MONITORS else b"normal"
 
 
 def _line(cx: Context, session: Session, last_words: Sequence[bytes]) -> bytes:
@@ -170,7 +173,8 @@ def _line(cx: Context, session: Session, last_words: Sequence[bytes]) -> bytes:
     queued = session.queued if session.gate & Gate.IN_MULTI else None
     queued_bytes = sum(len(word) for _, words in queued or () for word in words)
     channels, patterns, shards = map(len, session.listens)
-    flags = "P" * bool(session.gate & Gate.LISTENS) + "x" * (queued is not None) + "d" * session.is_stale
+    flags = "O" * bool(session.gate & Gate.MONITORS) + "P" * bool(session.gate & Gate.LISTENS)
+    flags += "x" * (queued is not None) + "b" * bool(session.gate & STANDS) + "d" * session.is_stale
     flags += "U" * (session.address[-2:] == ":0") + "e" * session.no_evict + "T" * session.no_touch
     waiting_bytes = sum(len(word) for request in session.requests for word in request)
     fields: dict[str, Any] = {
@@ -273,3 +277,44 @@ def _user_is(user: bytes) -> Test:
     if user != DEFAULT_USER:
         raise ReplyError(NO_SUCH_USER % shown(user))
     return lambda session: session.user == user
+
+
+# --- waiting ------------------------------------------------------------------------------------------------------------------
+
+
+@command("CLIENT|UNBLOCK", flags=_OTHERS)
+def client_unblock(cx: Context, client_id_: bytes, *reason: bytes) -> int:
+    """CLIENT UNBLOCK client-id [TIMEOUT | ERROR] -- Lets a client wait no more, as if its time were up or with an error; tells whether it was waiting. O(1). Since 5.0.0."""
+    if len(reason) > 1:
+        raise ReplyError(SYNTAX)
+    is_error = bool(reason) and reason[0].upper() == b"ERROR"
+    if reason and not is_error and reason[0].upper() != b"TIMEOUT":
+        raise ReplyError(UNBLOCK_REASON)
+    session = cx.server.sessions.get(integer(client_id_))
+    waiting = None if session is None else cx.executor.waiters.of(session)
+    if waiting is None:
+        return 0
+    cx.executor.answer(waiting, ReplyError(UNBLOCKED) if is_error else waiting.nothing)
+    return 1
+
+
+@command("CLIENT|PAUSE", flags=_OTHERS)
+def client_pause(cx: Context, timeout: bytes, *mode: bytes) -> Any:
+    """CLIENT PAUSE timeout [WRITE | ALL] -- Lets commands of all clients wait for so many milliseconds: all commands, or those that write. O(1). Since 3.0.0."""
+    if len(mode) > 1:
+        raise ReplyError(SYNTAX)
+    word = mode[0].upper() if mode else b"ALL"
+    if word not in {b"ALL", b"WRITE"}:
+        raise ReplyError(PAUSE_MODE)
+    milliseconds = integer(timeout, TIMEOUT_NOT_INTEGER)
+    wait_ms = bounded_timeout_ms(milliseconds, cx.now_ms)
+    cx.executor.after_batch.append(lambda: cx.executor.pause(wait_ms, writes_only=word == b"WRITE"))
+    cx.session.pauses = True
+    return OK
+
+
+@command("CLIENT|UNPAUSE", flags=_OTHERS)
+def client_unpause(cx: Context) -> Any:
+    """CLIENT UNPAUSE -- Lets all commands run again that wait since CLIENT PAUSE. O(N) where N is the number of clients that wait. Since 6.2.0."""
+    cx.executor.after_batch.append(cx.executor.unpause)
+    return OK

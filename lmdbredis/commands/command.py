@@ -145,7 +145,7 @@ def _keys(words: Sequence[bytes]) -> tuple[Command, list[int]]:
         raise ReplyError(KEYS_OF_UNKNOWN)
     if not found.keys[0] and found.keys_of is None:
         raise ReplyError(NO_KEYS)
-    if not found.words_min <= len(words) <= found.words_max:
+    if not found.takes(len(words)):
         raise ReplyError(KEYS_ARITY)
     try:
         positions = command_notes.key_positions(found, words)

@@ -76,6 +76,7 @@ def reset(cx: Context) -> Any:
     """RESET -- Brings the connection back to what it was when it was opened. O(1). Since 6.2.0."""
     will_change(cx)
     cx.executor.unwatch(cx.session)
+    cx.executor.unmonitor(cx.session)
     for kind in Kind:
         for name in list(cx.session.listens[kind]):
             cx.executor.unsubscribe(cx.session, kind, name)

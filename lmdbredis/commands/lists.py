@@ -1,10 +1,14 @@
-"""List commands without the blocking ones: words and replies. Source: the Redis 7.2 manual, group *list*."""
+"""List commands: words and replies. Source: the Redis 7.2 manual, group *list*.
+
+A blocking command is its plain twin that raises `Wait` where that has nothing to return.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lmdbredis.arguments import Arguments, at_least_one, integer, keys_after_count, negatable, positive
+from lmdbredis.arguments import Arguments, at_least_one, integer, keys_after_count, negatable, positive, timeout_ms
+from lmdbredis.blocking import Wait
 from lmdbredis.datatypes import lists
 from lmdbredis.errors import (
     COUNT_NOT_POSITIVE,
@@ -19,7 +23,19 @@ from lmdbredis.errors import (
     ReplyError,
 )
 from lmdbredis.format import LIST
-from lmdbredis.registry import DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, RunHandler, alike, by_key, command
+from lmdbredis.registry import (
+    BLOCKING,
+    DENYOOM,
+    FAST,
+    MOVABLEKEYS,
+    READ,
+    WRITE,
+    Context,
+    RunHandler,
+    alike,
+    by_key,
+    command,
+)
 from lmdbredis.resp import NULL_ARRAY, OK
 from lmdbredis.words import parse_int
 
@@ -106,7 +122,24 @@ def _pop_many(cx: Context, key: bytes, count: bytes, left: bool) -> Any:
 @command("LMPOP", flags=WRITE | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 1))
 def lmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
     """LMPOP numkeys key [key ...] <LEFT | RIGHT> [COUNT count] -- Takes elements off an end of the first list that exists. O(N+M) for N keys and M elements returned. Since 7.0.0."""
-    arguments = Arguments((word, following, *words))
+    keys, left, elements_max = _mpop_words(numkeys, (word, following, *words))
+    return _mpop(cx, keys, left, elements_max) or NULL_ARRAY
+
+
+@command("BLMPOP", flags=WRITE | BLOCKING | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 2))
+def blmpop(cx: Context, timeout: bytes, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
+    """BLMPOP timeout numkeys key [key ...] <LEFT | RIGHT> [COUNT count] -- As LMPOP; waits for an element if no list exists. O(N+M) for N keys and M elements returned. Since 7.0.0."""
+    wait_ms = timeout_ms(timeout, cx.now_ms)
+    keys, left, elements_max = _mpop_words(numkeys, (word, following, *words))
+    found = _mpop(cx, keys, left, elements_max)
+    if found is None:
+        raise Wait(keys, LIST, wait_ms, NULL_ARRAY)
+    return found
+
+
+def _mpop_words(numkeys: bytes, words: Sequence[bytes]) -> tuple[Sequence[bytes], bool, int]:
+    """Return (keys, is it the left end, how many elements at most). Raises ReplyError."""
+    arguments = Arguments(words)
     count = at_least_one(numkeys, NUMKEYS_NOT_POSITIVE)
     if count >= len(arguments):
         raise ReplyError(SYNTAX)
@@ -117,11 +150,39 @@ def lmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: by
         elements_max = at_least_one(arguments.next(), COUNT_NOT_POSITIVE)
     if arguments:
         raise ReplyError(SYNTAX)
+    return keys, left, elements_max
+
+
+def _mpop(cx: Context, keys: Sequence[bytes], left: bool, elements_max: int) -> list[Any] | None:
+    """Return the first key whose list exists and the elements taken off it, None if none does."""
     for key in keys:
         elements = lists.pop_many(cx.db, key, elements_max, left)
         if elements is not None:
             return [key, elements]
-    return NULL_ARRAY
+    return None
+
+
+@command("BLPOP", flags=WRITE | BLOCKING, keys=(1, -2, 1))
+def blpop(cx: Context, key: bytes, following: bytes, *words: bytes) -> list[bytes]:
+    """BLPOP key [key ...] timeout -- Takes the first element off the first list that exists; waits for one if none does. O(N) where N is the number of keys. Since 2.0.0."""
+    return _blocking_pop(cx, (key, following, *words), left=True)
+
+
+@command("BRPOP", flags=WRITE | BLOCKING, keys=(1, -2, 1))
+def brpop(cx: Context, key: bytes, following: bytes, *words: bytes) -> list[bytes]:
+    """BRPOP key [key ...] timeout -- Takes the last element off the first list that exists; waits for one if none does. O(N) where N is the number of keys. Since 2.0.0."""
+    return _blocking_pop(cx, (key, following, *words), left=False)
+
+
+def _blocking_pop(cx: Context, words: Sequence[bytes], *, left: bool) -> list[bytes]:
+    """Return a key and the element taken off its list. Raises Wait."""
+    *keys, timeout = words
+    wait_ms = timeout_ms(timeout, cx.now_ms)
+    for key in keys:
+        element = lists.pop(cx.db, key, left)
+        if element is not None:
+            return [key, element]
+    raise Wait(keys, LIST, wait_ms, NULL_ARRAY)
 
 
 @command("LMOVE", flags=WRITE | DENYOOM, keys=(1, 2, 1))
@@ -135,6 +196,30 @@ def lmove(cx: Context, source: bytes, destination: bytes, wherefrom: bytes, wher
 def rpoplpush(cx: Context, source: bytes, destination: bytes) -> bytes | None:
     """RPOPLPUSH source destination -- Takes the last element of one list and puts it before the first of another. O(1). Since 1.2.0."""
     return lists.move(cx.db, source, destination, from_left=False, to_left=True)
+
+
+@command("BLMOVE", flags=WRITE | DENYOOM | BLOCKING, keys=(1, 2, 1))
+def blmove(cx: Context, source: bytes, destination: bytes, wherefrom: bytes, whereto: bytes, timeout: bytes) -> bytes:
+    """BLMOVE source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout -- As LMOVE; waits for an element if there is no source. O(1). Since 6.2.0."""
+    from_left, to_left = _choice(_IS_LEFT, wherefrom), _choice(_IS_LEFT, whereto)
+    return _blocking_move(cx, source, destination, timeout, from_left=from_left, to_left=to_left)
+
+
+@command("BRPOPLPUSH", flags=WRITE | DENYOOM | BLOCKING, keys=(1, 2, 1))
+def brpoplpush(cx: Context, source: bytes, destination: bytes, timeout: bytes) -> bytes:
+    """BRPOPLPUSH source destination timeout -- As RPOPLPUSH; waits for an element if there is no source. O(1). Since 2.2.0."""
+    return _blocking_move(cx, source, destination, timeout, from_left=False, to_left=True)
+
+
+def _blocking_move(
+    cx: Context, source: bytes, destination: bytes, timeout: bytes, *, from_left: bool, to_left: bool
+) -> bytes:
+    """Return the element that was moved. Raises Wait."""
+    wait_ms = timeout_ms(timeout, cx.now_ms)
+    element = lists.move(cx.db, source, destination, from_left=from_left, to_left=to_left)
+    if element is None:
+        raise Wait([source], LIST, wait_ms, None)
+    return element
 
 
 # --- reading --------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from lmdbredis.blocking import Wait
 from lmdbredis.errors import (
     DISCARD_WITHOUT_MULTI,
     EXEC_ABORT,
@@ -56,7 +57,9 @@ def exec_(cx: Context) -> Any:
 def _run(cx: Context, found: Command, words: list[bytes]) -> Any:
     """Return the reply to one command of a transaction: a refusal is the reply, and the others go on."""
     try:
-        return found.handler(cx, *words[1:])
+        return cx.executor.perform(found, words)
+    except Wait as wait:  # who is in a transaction does not wait
+        return wait.nothing
     except ReplyError as error:
         return error
 

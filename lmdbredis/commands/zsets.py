@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import cursors, pattern
-from lmdbredis.arguments import Arguments, at_least_one, keys_after_count, negatable, number, positive
+from lmdbredis.arguments import Arguments, at_least_one, keys_after_count, negatable, number, positive, timeout_ms
+from lmdbredis.blocking import Wait
 from lmdbredis.datatypes import zsets
 from lmdbredis.datatypes import zsets_ranges as ranges
 from lmdbredis.datatypes.members import REPEATS_MAX, SMALL_MAX
@@ -22,7 +23,7 @@ from lmdbredis.errors import (
     ReplyError,
 )
 from lmdbredis.format import ZSET
-from lmdbredis.registry import DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, command
+from lmdbredis.registry import BLOCKING, DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, command
 from lmdbredis.resp import NULL_ARRAY, Pairs
 from lmdbredis.words import INTEGER_MAX, format_float, parse_float
 
@@ -169,10 +170,49 @@ def _pop(cx: Context, key: bytes, options: Sequence[bytes], *, greatest: bool) -
     return popped[0] if popped else ()
 
 
+@command("BZPOPMIN", flags=WRITE | BLOCKING | FAST, keys=(1, -2, 1))
+def bzpopmin(cx: Context, key: bytes, following: bytes, *words: bytes) -> Any:
+    """BZPOPMIN key [key ...] timeout -- Removes and returns the member with the lowest score from the first sorted set that exists; waits for one if none does. O(log N). Since 5.0.0."""
+    return _blocking_pop(cx, (key, following, *words), greatest=False)
+
+
+@command("BZPOPMAX", flags=WRITE | BLOCKING | FAST, keys=(1, -2, 1))
+def bzpopmax(cx: Context, key: bytes, following: bytes, *words: bytes) -> Any:
+    """BZPOPMAX key [key ...] timeout -- Removes and returns the member with the highest score from the first sorted set that exists; waits for one if none does. O(log N). Since 5.0.0."""
+    return _blocking_pop(cx, (key, following, *words), greatest=True)
+
+
+def _blocking_pop(cx: Context, words: Sequence[bytes], *, greatest: bool) -> Any:
+    """Return a key, the member taken out of its set, and its score. Raises Wait."""
+    *keys, timeout = words
+    wait_ms = timeout_ms(timeout, cx.now_ms)
+    for key in keys:
+        entry = cx.db.edit(key, ZSET)
+        if entry is not None:
+            return [key, *zsets.pop(cx.db, entry, 1, greatest=greatest)[0]]
+    raise Wait(keys, ZSET, wait_ms, NULL_ARRAY)
+
+
 @command("ZMPOP", flags=WRITE | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 1))
 def zmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
     """ZMPOP numkeys key [key ...] <MIN | MAX> [COUNT count] -- Removes the members with the lowest or highest scores from the first sorted set of several that is there, and returns its key and them with their scores. O(K + M log N) for K keys and M members popped. Since 7.0.0."""
-    arguments = Arguments((word, following, *words))
+    return _mpop(cx, *_mpop_words(numkeys, (word, following, *words))) or NULL_ARRAY
+
+
+@command("BZMPOP", flags=WRITE | BLOCKING | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 2))
+def bzmpop(cx: Context, timeout: bytes, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
+    """BZMPOP timeout numkeys key [key ...] <MIN | MAX> [COUNT count] -- As ZMPOP; waits for a member if no sorted set exists. O(K + M log N) for K keys and M members popped. Since 7.0.0."""
+    wait_ms = timeout_ms(timeout, cx.now_ms)
+    keys, greatest, members_max = _mpop_words(numkeys, (word, following, *words))
+    found = _mpop(cx, keys, greatest, members_max)
+    if found is None:
+        raise Wait(keys, ZSET, wait_ms, NULL_ARRAY)
+    return found
+
+
+def _mpop_words(numkeys: bytes, words: Sequence[bytes]) -> tuple[Sequence[bytes], bool, int]:
+    """Return (keys, are it the highest scores, how many members at most). Raises ReplyError."""
+    arguments = Arguments(words)
     count = at_least_one(numkeys, NUMKEYS_NOT_POSITIVE)
     if count >= len(arguments):
         raise ReplyError(SYNTAX)
@@ -185,11 +225,16 @@ def zmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: by
         members_max = at_least_one(arguments.next(), COUNT_NOT_POSITIVE)
     if arguments:
         raise ReplyError(SYNTAX)
+    return keys, greatest, members_max
+
+
+def _mpop(cx: Context, keys: Sequence[bytes], greatest: bool, members_max: int) -> list[Any] | None:
+    """Return the first key whose set exists and the members taken out of it with their scores, None if none does."""
     for key in keys:
         entry = cx.db.edit(key, ZSET)
         if entry is not None:
             return [key, zsets.pop(cx.db, entry, members_max, greatest=greatest)]
-    return NULL_ARRAY
+    return None
 
 
 # --- one member ---------------------------------------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ def put(db: Database, entry: Entry, field: bytes, value: bytes) -> int:
         row_key = entry.owner + fmt.stored_name(field)
         row = fmt.pack_field(field, value)
     if table.exchange(row_key, row) is not None:
+        db.replaced(entry)
         return 0
     entry.count += 1
     if entry.flags or entry.count > BLOCK_ROWS:
@@ -83,6 +84,8 @@ def put_each(db: Database, entry: Entry, pairs: Iterable[tuple[bytes, bytes]]) -
             new.append(0)
     if 1 in new:
         db.changed(entry)
+    else:
+        db.replaced(entry)
     return new
 
 

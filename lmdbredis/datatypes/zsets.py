@@ -78,6 +78,7 @@ def put(db: Database, entry: Entry, member: bytes, score: float, old: float | No
         scores.delete(entry.owner + gone)
         if directory is not None:
             directory.discard(gone)
+        db.replaced(entry)
     suffix = _put_rows(db, entry, member, score)
     if directory is not None:
         directory.add(suffix)

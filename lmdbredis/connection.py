@@ -1,0 +1,171 @@
+"""A connection: one socket and its session.
+
+Theory. The loop calls `Connection.data_received` with what a socket held; the parser makes requests of it, and the session is ready for
+the next tick. Replies go straight into the socket while it takes all of them, which costs a third of the transport's way.
+
+Laws: a client that sends more than the query-buffer limit without a whole request is cut off, and one whose requests pile up is not
+read from until they have run; whatever a stranger sends before AUTH is held to far lower limits (see `requests`).
+
+It belongs to the server's room: one room, several files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from lmdbredis.errors import ReplyError
+from lmdbredis.measures import now_us
+from lmdbredis.resp import encode2
+from lmdbredis.session import STANDS, Gate, Session
+
+if TYPE_CHECKING:
+    from lmdbredis.server import RedisServer
+
+log = logging.getLogger("lmdbredis")
+
+_UNREAD_REQUESTS_MAX: Final = 4096  # a session with more parsed requests is not read from until they have run
+_SOL_KEEPIDLE: Final = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+
+
+class Connection(asyncio.Protocol):
+    """One socket and its session."""
+
+    __slots__ = ("_fd", "_is_clear", "_reading", "_server", "session", "transport")
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self._reading = True
+        self._fd = -1
+        self._is_clear = True  # the transport holds no bytes that the socket has not taken
+        self.session: Session = None  # type: ignore[assignment]  # made with the connection
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Open a session, or refuse the client."""
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are not of asyncio's class
+        server = self._server
+        transport = self.transport
+        sock = transport.get_extra_info("socket")
+        self._fd = sock.fileno()
+        peer = transport.get_extra_info("peername")
+        if sock.family == socket.AF_UNIX:
+            address = local = f"{server.config.unixsocket}:0"
+        elif peer is None:  # gone already
+            transport.abort()
+            return
+        else:
+            address, local = _endpoint(peer), _endpoint(sock.getsockname())
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _keep_alive(sock, server.config.tcp_keepalive_s)
+        refusal = server.refusal_of(sock)
+        if refusal is not None:
+            server.measures.rejected_connections += 1
+            transport.write(encode2(ReplyError(refusal)))
+            transport.close()
+            return
+        session = self.session = server.sessions.open(server.keyspace.databases[0], address, local, now_us() // 1000)
+        server.measures.connections_received += 1
+        transport.set_write_buffer_limits(high=1 << 30)  # replies are never refused: the output-buffer limit decides
+        session.fd = self._fd
+        session.send = self.send
+        session.kill = transport.abort
+        session.pending_output_bytes = transport.get_write_buffer_size
+        session.parser.bulk_bytes_max = server.config.proto_max_bulk_len_bytes
+        if server.config.requirepass:
+            session.gate = Gate.NEEDS_AUTH
+            session.parser.authenticated = False
+        server.connections[session.id] = self
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; the tick runs it."""
+        session = self.session
+        if session is None or session.closing:
+            return
+        session.received_bytes += len(data)
+        parser = session.parser
+        requests = parser.feed(data)
+        if requests:
+            if session.requests:
+                session.requests += requests
+                if len(session.requests) > _UNREAD_REQUESTS_MAX:
+                    self.pause()
+            else:
+                session.requests = requests
+            if not session.is_ready:
+                self._server.ready(session)
+            # The parser may hold back what a stranger must not send; after the tick this may be none.
+            if not parser.authenticated:
+                self._server.loop.call_soon(self.data_received, b"")
+        elif parser.buffered_bytes > self._server.config.client_query_buffer_limit_bytes:
+            log.warning(
+                "Closing client that reached max query buffer length: id=%d addr=%s", session.id, session.address
+            )
+            self.transport.abort()
+        if parser.error is not None:
+            session.ends = True
+            self._server.ready(session)
+
+    def send(self, data: bytes) -> None:
+        """Send replies: straight into the socket while it takes all, which costs a third of the transport's way."""
+        if self._is_clear:
+            try:
+                sent = os.write(self._fd, data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:  # the peer is gone: the transport will notice
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self._is_clear = False
+        self.transport.write(data)
+        pending_bytes = self.transport.get_write_buffer_size()
+        self._is_clear = not pending_bytes
+        if pending_bytes:
+            self._server.limit_output(self.session, pending_bytes)
+
+    def pause(self) -> None:
+        """Read no more until the requests that wait have run."""
+        if self._reading:
+            self._reading = False
+            self._server.paused.add(self)
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again, if few enough requests wait."""
+        if len(self.session.requests) <= _UNREAD_REQUESTS_MAX:
+            self._reading = True
+            self._server.paused.discard(self)
+            self.transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        """Let replies under way leave before the socket closes."""
+        session = self.session
+        if session is not None and session.gate and session.gate & STANDS:  # who waits, waits for nobody now
+            return False
+        if session is not None and (session.requests or self._server.is_waiting(session)):
+            session.ends = True
+            return True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
+        """Forget the session."""
+        self._fd, self._is_clear = -1, True  # replies that wait at the barrier must not reach who gets this number next
+        if self.session is not None:
+            self._server.forget(self.session)
+
+
+def _endpoint(name: Any) -> str:
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
+def _keep_alive(sock: Any, seconds: int) -> None:
+    """Let the kernel find out that a peer is gone, as redis-server does."""
+    if seconds:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in zip(_SOL_KEEPIDLE, (seconds, max(seconds // 3, 1), 3), strict=True):
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,0 +1,189 @@
+"""Key events: the names that Redis gives to what happens to keys: notify-keyspace-events.
+
+Theory. The keyspace's news tell what happened to which keys; the command that was run tells what Redis calls it. For most commands
+that is one name for whatever they change (`_CHANGES`); a few have a rule of their own (`_RULES`). A deletion is called ``del``,
+an expiry ``expired``, a time to expire ``expire``, whoever does it.
+
+Laws:
+
+1. An event that nobody asked for is not made: `Events.classes` holds the letters of the setting.
+2. The order is that of the news; what a command does to one key again and again is one event.
+3. A key that a command deletes to put something else in its place was overwritten: neither ``del`` nor ``new``.
+
+It knows no session and no channel but the two that an event has: `messages` returns what is to be published.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from lmdbredis.news import News, What
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from lmdbredis.keyspace import Database
+
+_ALL_CLASSES: Final = frozenset("g$lshzxetd")  # what the letter A stands for
+
+
+class Event(NamedTuple):
+    """One event: the letter of its class, its name, and whose it is."""
+
+    letter: str
+    name: bytes
+    database: Database
+    key: bytes
+
+
+def _changes(letter: str, names: str) -> dict[str, tuple[str, bytes]]:
+    """Return command -> (class, event), for commands and events of one class: ``command`` or ``command=event``."""
+    pairs = (word.partition("=") for word in names.split())
+    return {command: (letter, (event or command).encode()) for command, _, event in pairs}
+
+
+# What a command's change of a key is called.
+_CHANGES: Final = (
+    _changes(
+        "$",
+        "set setnx=set setex=set psetex=set getset=set mset=set msetnx=set append setrange incr=incrby decr=decrby incrby decrby "
+        "incrbyfloat setbit bitop=set bitfield=setbit pfadd pfmerge=pfadd",
+    )
+    | _changes("l", "lpush rpush lpushx=lpush rpushx=rpush lpop rpop linsert lset lrem ltrim blpop=lpop brpop=rpop")
+    | _changes("s", "sadd srem spop sinterstore sunionstore sdiffstore")
+    | _changes("h", "hset hmset=hset hsetnx=hset hdel hincrby hincrbyfloat")
+    | _changes(
+        "z",
+        "zadd zincrby=zincr zrem zremrangebyscore zremrangebyrank zremrangebylex zpopmin zpopmax bzpopmin=zpopmin "
+        "bzpopmax=zpopmax zunionstore zinterstore zdiffstore zrangestore geoadd=zadd",
+    )
+    | _changes("g", "copy=copy_to")
+)
+
+_PUSHED: Final = {b"LEFT": b"lpush", b"RIGHT": b"rpush"}
+_POPPED: Final = {b"LEFT": b"lpop", b"RIGHT": b"rpop"}
+_MIN_MAX: Final = {b"MIN": b"zpopmin", b"MAX": b"zpopmax"}
+
+
+def _moved_element(words: Sequence[bytes], changes: int) -> tuple[str, bytes]:
+    """LMOVE and its like: the first change is the push, the second the pop."""
+    if len(words) > 4:
+        wherefrom, whereto = words[3].upper(), words[4].upper()
+    else:
+        wherefrom, whereto = b"RIGHT", b"LEFT"  # RPOPLPUSH, BRPOPLPUSH
+    return "l", _PUSHED[whereto] if changes == 1 else _POPPED[wherefrom]
+
+
+def _popped_elements(words: Sequence[bytes], changes: int) -> tuple[str, bytes]:
+    """LMPOP, BLMPOP: the word behind the keys says from which end."""
+    return "l", _POPPED[_behind_keys(words)]
+
+
+def _popped_members(words: Sequence[bytes], changes: int) -> tuple[str, bytes]:
+    """ZMPOP, BZMPOP."""
+    return "z", _MIN_MAX[_behind_keys(words)]
+
+
+def _behind_keys(words: Sequence[bytes]) -> bytes:
+    """Return the word behind the keys of a request that counts them, with a timeout before the count or not."""
+    at = 2 if words[0][:1] in b"bB" else 1
+    return words[at + 1 + int(words[at])].upper()
+
+
+def _moved_member(words: Sequence[bytes], changes: int) -> tuple[str, bytes]:
+    """SMOVE: out of the first, into the second."""
+    return "s", b"srem" if changes == 1 else b"sadd"
+
+
+def _added_score(words: Sequence[bytes], changes: int) -> tuple[str, bytes]:
+    """ZADD: with INCR it is called as ZINCRBY's."""
+    is_increment = any(word.upper() == b"INCR" for word in words[2:-2])
+    return "z", b"zincr" if is_increment else b"zadd"
+
+
+# Commands whose event depends on their words, and on how many changes there were before (counted from 1).
+_RULES: Final[dict[str, Callable[[Sequence[bytes], int], tuple[str, bytes]]]] = {
+    "lmove": _moved_element,
+    "rpoplpush": _moved_element,
+    "blmove": _moved_element,
+    "brpoplpush": _moved_element,
+    "lmpop": _popped_elements,
+    "blmpop": _popped_elements,
+    "zmpop": _popped_members,
+    "bzmpop": _popped_members,
+    "smove": _moved_member,
+    "zadd": _added_score,
+}
+_PLAIN: Final = {
+    What.NEW: ("n", b"new"),
+    What.DELETED: ("g", b"del"),
+    What.EXPIRED: ("x", b"expired"),
+    What.EXPIRY: ("g", b"expire"),
+    What.PERSISTED: ("g", b"persist"),
+    What.MISSED: ("m", b"keymiss"),
+}
+
+
+class Events:
+    """Who wants which events."""
+
+    def __init__(self) -> None:
+        self.classes: frozenset[str] = frozenset()  # empty: nobody wants any
+        self._to_keyspace = self._to_keyevent = False
+
+    def choose(self, letters: str) -> None:
+        """Take the setting notify-keyspace-events, in its canonical form."""
+        classes = set(letters) - set("AKE")
+        if "A" in letters:
+            classes |= _ALL_CLASSES
+        self._to_keyspace, self._to_keyevent = "K" in letters, "E" in letters
+        self.classes = frozenset(classes if self._to_keyspace or self._to_keyevent else ())
+
+    def messages(self, name: str, words: Sequence[bytes], news: Iterable[News]) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (channel, message) for each event that the news of one command are, and somebody wants."""
+        classes = self.classes
+        for event in _events(name, words, list(news)):
+            if event.letter in classes:
+                if self._to_keyspace:
+                    yield b"__keyspace@%d__:%b" % (event.database.number, event.key), event.name
+                if self._to_keyevent:
+                    yield b"__keyevent@%d__:%b" % (event.database.number, event.name), event.key
+
+
+def _events(name: str, words: Sequence[bytes], news: list[News]) -> Iterator[Event]:
+    """Yield what Redis would tell of a command, of no command (expiry) if `name` is empty."""
+    overwritten = _overwritten(news)
+    changes, last = 0, None
+    for one in news:
+        what, database, key, source = one
+        if what == What.CHANGED:
+            changes += 1
+            rule = _RULES.get(name)
+            found = rule(words, changes) if rule is not None else _CHANGES.get(name)
+            event = None if found is None else Event(*found, database, key)
+            if event is None or event == last:
+                continue
+        elif what == What.MOVED:
+            assert source is not None
+            kind = b"move" if name == "move" else b"rename"
+            yield Event("g", kind + b"_from", *source)
+            event = Event("g", kind + b"_to", database, key)
+        elif what == What.ALL or (what in {What.NEW, What.DELETED} and (database, key) in overwritten):
+            continue
+        else:
+            event = Event(*_PLAIN[what], database, key)
+        yield event
+        last = event
+
+
+def _overwritten(news: list[News]) -> set[tuple[Database, bytes]]:
+    """Return the keys that were deleted and then made anew (law 3), but for those that were moved there."""
+    if len(news) < 2:
+        return set()
+    deleted, found = set(), set()
+    for what, database, key, _ in news:
+        if what == What.DELETED:
+            deleted.add((database, key))
+        elif what == What.NEW and (database, key) in deleted:
+            found.add((database, key))
+    return found
