@@ -49,7 +49,10 @@ CONFIG_KEPT = (
     "proto-max-bulk-len",
     "maxmemory-policy",
     "notify-keyspace-events",
+    "latency-monitor-threshold",
     "requirepass",
+    "slowlog-log-slower-than",
+    "slowlog-max-len",
     "timeout",
 )
 
