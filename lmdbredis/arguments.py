@@ -12,8 +12,7 @@ Options are read in the order of the manual page, so that a handler reads like i
 
 from __future__ import annotations
 
-from fractions import Fraction
-from math import ceil, isinf
+from math import ceil
 from typing import TYPE_CHECKING
 
 from lmdbredis.errors import (
@@ -28,7 +27,7 @@ from lmdbredis.errors import (
     TIMEOUT_OUT_OF_RANGE,
     ReplyError,
 )
-from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, parse_float, parse_int
+from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, long_double, parse_float, parse_int
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,12 +139,10 @@ def count_in_range(word: bytes) -> int:
 
 def timeout_ms(word: bytes, now_ms: int) -> int:
     """Return the ms that a word means which spells seconds, 0 = for ever; part of a ms counts as a whole one. Raises ReplyError."""
-    seconds = parse_float(word)
-    if seconds is None:
-        raise ReplyError(TIMEOUT_NOT_FLOAT)
-    if isinf(seconds) or seconds * 1000 > INTEGER_MAX:
-        raise ReplyError(TIMEOUT_OUT_OF_RANGE if seconds > 0 else TIMEOUT_NEGATIVE)
-    return bounded_timeout_ms(ceil(Fraction(seconds) * 1000), now_ms)
+    seconds = long_double(word, TIMEOUT_NOT_FLOAT)
+    if seconds * 1000 > INTEGER_MAX:
+        raise ReplyError(TIMEOUT_OUT_OF_RANGE)
+    return bounded_timeout_ms(ceil(seconds * 1000) if seconds > INTEGER_MIN else INTEGER_MIN, now_ms)
 
 
 def bounded_timeout_ms(milliseconds: int, now_ms: int) -> int:

@@ -40,8 +40,8 @@ Name = tuple[int, bytes]  # database number, key
 class Wait(Exception):
     """A command has nothing to return yet. Raised before the first write.
 
-    `keys` of the type `kind` (see `format`) may bring what is wanted; `nothing` is the reply when `timeout_ms` are over, and at
-    once where nobody may wait (transactions, scripts); `words` is the request to be run again, if it is not the one that came.
+    `keys` of the type `kind` (see `format`) may bring what is wanted, within `timeout_ms` (0 = some time); `nothing` is the reply
+    where nobody may wait (transactions, scripts); `words` is the request to be run again, if it is not the one that came.
     With `wakes_if_gone` it is run again, too, when one of the keys is deleted or becomes something else.
     """
 
@@ -68,7 +68,7 @@ class Waiting:
     """One session that waits."""
 
     __slots__ = (
-        "command", "deadline_ns", "is_silent", "kind", "names", "nothing", "order", "session", "wakes_if_gone", "words",
+        "command", "deadline_ns", "is_silent", "kind", "names", "order", "session", "wakes_if_gone", "words",
     )  # fmt: skip
 
     def __init__(
@@ -80,7 +80,6 @@ class Waiting:
         self.kind = wait.kind
         self.wakes_if_gone = wait.wakes_if_gone
         self.names: list[Name] = [(session.database.number, key) for key in dict.fromkeys(wait.keys)]
-        self.nothing = wait.nothing
         self.deadline_ns = deadline_ns  # 0 = never
         self.order = order  # of its coming
         self.is_silent = False  # CLIENT REPLY OFF or SKIP: there will be no reply

@@ -36,7 +36,7 @@ from lmdbredis.observers import Observers
 from lmdbredis.pauses import Pauses
 from lmdbredis.pubsub import Hub, Kind, encoded
 from lmdbredis.registry import ADMIN, NO_AUTH, NO_MULTI, SKIP_MONITOR, SKIP_SLOWLOG, TABLE, Command, Context, find
-from lmdbredis.resp import NO_REPLY, PONG, QUEUED, Raw, Several
+from lmdbredis.resp import NO_REPLY, NULL_ARRAY, PONG, QUEUED, Raw, Several
 from lmdbredis.session import NO_REQUESTS, STANDS, Gate, Session
 from lmdbredis.watches import Later, Watches
 
@@ -385,7 +385,7 @@ class Executor:
         """Answer who has waited long enough; end a pause that is over."""
         now_ns = self.clock()
         while (waiting := self.waiters.due(now_ns)) is not None:
-            self.answer(waiting, waiting.nothing)
+            self.answer(waiting, NULL_ARRAY)
         if 0 < self.pauses.until_ns <= now_ns:
             self.unpause()
         self._end()

@@ -114,7 +114,7 @@ def add_floats(old: bytes, increment: bytes, not_float: str, not_finite: str) ->
     They add in 80-bit long doubles and print with ``%.17Lf``, trailing zeros removed; Python has no such type, so the two
     roundings are done on exact fractions. Raises ReplyError(`not_float`, `not_finite`).
     """
-    one, other = _long_double(old, not_float), _long_double(increment, not_float)
+    one, other = long_double(old, not_float), long_double(increment, not_float)
     if isinstance(one, float) or isinstance(other, float):
         raise ReplyError(not_finite)
     total = _round_mantissa(one + other)
@@ -128,7 +128,7 @@ def add_floats(old: bytes, increment: bytes, not_float: str, not_finite: str) ->
     return (sign + text if text != "0" else text).encode()
 
 
-def _long_double(word: bytes, not_float: str) -> Fraction | float:
+def long_double(word: bytes, not_float: str) -> Fraction | float:
     """Return the long double a word spells; a float for the infinities. Raises ReplyError."""
     if len(word) > 256 or not (_DECIMAL(word) or _INFINITY(word) or _HEXADECIMAL(word)):
         raise ReplyError(not_float)

@@ -28,7 +28,7 @@ from lmdbredis.errors import (
     shown,
 )
 from lmdbredis.registry import ADMIN, ALLOW_BUSY, LOADING, NO_MULTI, NOSCRIPT, STALE, Context, command, container, find
-from lmdbredis.resp import NO_REPLY, OK, Verbatim
+from lmdbredis.resp import NO_REPLY, NULL_ARRAY, OK, Verbatim
 from lmdbredis.session import DEFAULT_USER, STANDS, Gate, Session
 
 _SELF: Final = NOSCRIPT | LOADING | STALE | ALLOW_BUSY  # tells or changes the session's own state
@@ -285,16 +285,16 @@ def _user_is(user: bytes) -> Test:
 @command("CLIENT|UNBLOCK", flags=_OTHERS)
 def client_unblock(cx: Context, client_id_: bytes, *reason: bytes) -> int:
     """CLIENT UNBLOCK client-id [TIMEOUT | ERROR] -- Lets a client wait no more, as if its time were up or with an error; tells whether it was waiting. O(1). Since 5.0.0."""
-    if len(reason) > 1:
-        raise ReplyError(SYNTAX)
-    is_error = bool(reason) and reason[0].upper() == b"ERROR"
-    if reason and not is_error and reason[0].upper() != b"TIMEOUT":
-        raise ReplyError(UNBLOCK_REASON)
+    is_error = False
+    if len(reason) == 1:  # whoever says more is not listened to
+        is_error = reason[0].upper() == b"ERROR"
+        if not is_error and reason[0].upper() != b"TIMEOUT":
+            raise ReplyError(UNBLOCK_REASON)
     session = cx.server.sessions.get(integer(client_id_))
     waiting = None if session is None else cx.executor.waiters.of(session)
     if waiting is None:
         return 0
-    cx.executor.answer(waiting, ReplyError(UNBLOCKED) if is_error else waiting.nothing)
+    cx.executor.answer(waiting, ReplyError(UNBLOCKED) if is_error else NULL_ARRAY)
     return 1
 
 

@@ -129,8 +129,8 @@ def lmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: by
 @command("BLMPOP", flags=WRITE | BLOCKING | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 2))
 def blmpop(cx: Context, timeout: bytes, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
     """BLMPOP timeout numkeys key [key ...] <LEFT | RIGHT> [COUNT count] -- As LMPOP; waits for an element if no list exists. O(N+M) for N keys and M elements returned. Since 7.0.0."""
-    wait_ms = timeout_ms(timeout, cx.now_ms)
     keys, left, elements_max = _mpop_words(numkeys, (word, following, *words))
+    wait_ms = timeout_ms(timeout, cx.now_ms)
     found = _mpop(cx, keys, left, elements_max)
     if found is None:
         raise Wait(keys, LIST, wait_ms, NULL_ARRAY)

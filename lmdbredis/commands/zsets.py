@@ -202,8 +202,8 @@ def zmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: by
 @command("BZMPOP", flags=WRITE | BLOCKING | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 2))
 def bzmpop(cx: Context, timeout: bytes, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
     """BZMPOP timeout numkeys key [key ...] <MIN | MAX> [COUNT count] -- As ZMPOP; waits for a member if no sorted set exists. O(K + M log N) for K keys and M members popped. Since 7.0.0."""
-    wait_ms = timeout_ms(timeout, cx.now_ms)
     keys, greatest, members_max = _mpop_words(numkeys, (word, following, *words))
+    wait_ms = timeout_ms(timeout, cx.now_ms)
     found = _mpop(cx, keys, greatest, members_max)
     if found is None:
         raise Wait(keys, ZSET, wait_ms, NULL_ARRAY)
