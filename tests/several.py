@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     Got = list[tuple[Reply, bytes]]
 
-WAIT_SECONDS_MAX = 10.0
+WAIT_SECONDS_MAX = 5.0
 POLL_SECONDS = 0.0005
 SHOWN_LINES_MAX = 40
 OURS, ORACLE = SIDES = (0, 1)
@@ -73,6 +73,15 @@ class Voice:
     got: tuple[Got, Got] = field(default_factory=lambda: ([], []))  # since the last comparison
     is_silent: bool = False  # it gets no answers
     state: str = "open"  # or "blocked", "queues", "gone": the oracle's view after the last line
+
+
+def wait_until(condition: Callable[[], object], what: str = "the condition") -> None:
+    """Return when the condition holds; fail if it does not in time."""
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Mismatch(f"{what} does not come to hold")
+        time.sleep(POLL_SECONDS)
 
 
 def _readable(client: RawClient, seconds: float) -> bool:
@@ -168,7 +177,7 @@ class Talk:
         for client, said in zip(voice.clients, words, strict=True):
             client.send(pack(said))
         if mark == "!":
-            voice.is_silent = voice.state != "blocked"
+            voice.is_silent |= voice.state != "blocked"
             return
         if mark == "~":
             self._wait(
@@ -222,9 +231,7 @@ class Talk:
             seen[:] = [self._states(side) for side in SIDES]
             return seen[OURS] == seen[ORACLE]
 
-        self._wait(
-            agree, "ours and the oracle's connections are not the same", lambda: f"ours {seen[0]}, oracle {seen[1]}"
-        )
+        self._wait(agree, "the connections are not in the same states:", lambda: self._differing(*seen))
         for name, state in seen[ORACLE].items():
             self.voices[name].state = state
         token = _TOKEN % next(_TOKENS)
@@ -332,6 +339,20 @@ class Talk:
             if time.monotonic() > deadline:
                 raise Mismatch(self._explain(f"{what} {details()}"))
             time.sleep(POLL_SECONDS)
+
+    def _differing(self, ours: dict[str, str], theirs: dict[str, str]) -> str:
+        """Return which connections are something else here than there, and what has come to them."""
+        lines = []
+        for voice in self.voices.values():
+            if ours[voice.name] != theirs[voice.name]:
+                for side, state in zip(SIDES, (ours, theirs), strict=True):
+                    with contextlib.suppress(Disconnected, OSError, ValueError):
+                        voice.got[side].extend(_read_what_came(voice.clients[side]))
+                    got = " ".join(show(reply) for reply, _ in voice.got[side])
+                    lines.append(
+                        f"{voice.name} is {state[voice.name]} {('here', 'there')[side]}, got: {got or 'nothing'}"
+                    )
+        return "\n".join(lines)
 
     def _wait_gone(self, voices: Sequence[Voice]) -> None:
         for side in SIDES:
