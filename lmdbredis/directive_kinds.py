@@ -281,9 +281,11 @@ class KeyEvents(Kind):
         """Order and repetition do not count."""
         if len(words) != 1:
             raise Refused(WRONG_COUNT)
-        if set(words[0]) - set(self.ALL + "AKEmn"):
+        letters = set(words[0].partition("\0")[0])  # so far a C string goes
+        if letters - set(self.ALL + "AKEmn"):
             raise Refused(BAD_EVENTS)
-        letters = set(words[0]) | (set(self.ALL) if "A" in words[0] else set())
+        if "A" in letters:
+            letters |= set(self.ALL)
         classes = "A" if set(self.ALL) <= letters else "".join(letter for letter in self.ALL if letter in letters)
         return classes + "".join(letter for letter in "nKEm" if letter in letters)
 

@@ -46,7 +46,7 @@ def _changes(letter: str, names: str) -> dict[str, tuple[str, bytes]]:
 _CHANGES: Final = (
     _changes(
         "$",
-        "set setnx=set setex=set psetex=set getset=set mset=set msetnx=set append setrange incr=incrby decr=decrby incrby decrby "
+        "set setnx=set setex=set psetex=set getset=set mset=set msetnx=set append setrange incr=incrby decr=incrby incrby decrby=incrby "
         "incrbyfloat setbit bitop=set bitfield=setbit pfadd pfmerge=pfadd",
     )
     | _changes("l", "lpush rpush lpushx=lpush rpushx=rpush lpop rpop linsert lset lrem ltrim blpop=lpop brpop=rpop")
@@ -59,6 +59,9 @@ _CHANGES: Final = (
     )
     | _changes("g", "copy=copy_to")
 )
+
+# Commands that give a key a time; others take it over from where they took the value.
+_SET_EXPIRY: Final = frozenset({"set", "setex", "psetex", "getex", "expire", "pexpire", "expireat", "pexpireat"})
 
 _PUSHED: Final = {b"LEFT": b"lpush", b"RIGHT": b"rpush"}
 _POPPED: Final = {b"LEFT": b"lpop", b"RIGHT": b"rpop"}
@@ -161,13 +164,17 @@ def _events(name: str, words: Sequence[bytes], news: list[News]) -> Iterator[Eve
             rule = _RULES.get(name)
             found = rule(words, changes) if rule is not None else _CHANGES.get(name)
             event = None if found is None else Event(*found, database, key)
-            if event is None or event == last:
+            if event is None or (event == last and event.letter != "$"):  # MSET of one key twice is two
                 continue
         elif what == What.MOVED:
             assert source is not None
             kind = b"move" if name == "move" else b"rename"
             yield Event("g", kind + b"_from", *source)
             event = Event("g", kind + b"_to", database, key)
+        elif what == What.EXPIRY and (
+            name not in _SET_EXPIRY or (name == "set" and b"KEEPTTL" in map(bytes.upper, words))
+        ):
+            continue  # the time came along with the value
         elif what == What.ALL or (what in {What.NEW, What.DELETED} and (database, key) in overwritten):
             continue
         else:

@@ -328,13 +328,21 @@ class Executor:
         self.waiters.remove(session)
         session.gate &= ~Gate.WAITS
 
-    def answer(self, waiting: Waiting, value: Any) -> None:
-        """Give a session that waits its reply, and let it go on."""
+    def wait_no_more(self, session: Session) -> None:
+        """Let a session that is to be killed not be served any more."""
+        waiting = self.waiters.of(session)
+        if waiting is not None:
+            self._go(session)
+            self.if_undone.append(lambda: self._stand(waiting))
+
+    def answer(self, waiting: Waiting, value: Any, place: int | None = None) -> None:
+        """Give a session that waits its reply, before what has been pushed to it from a `place` on, and let it go on."""
         session = waiting.session
         self._go(session)
         self.if_undone.append(lambda: self._stand(waiting))
         if not waiting.is_silent:
-            session.pushed.append(session.encode[value.__class__](value))
+            pushed = session.pushed
+            pushed.insert(len(pushed) if place is None else place, session.encode[value.__class__](value))
         self.heard[session] = self.resumed[session] = None
 
     def _serve(self) -> None:
@@ -356,7 +364,7 @@ class Executor:
     def _try_again(self, waiting: Waiting) -> None:
         """Run the request of a session that waits; if there still is nothing for it, it keeps its place."""
         cx, session = self.cx, waiting.session
-        before = cx.session, cx.db
+        before, place = (cx.session, cx.db), len(session.pushed)
         cx.session, cx.db = session, session.database
         failure = self._failed.get((session.id, _WAITED))
         try:
@@ -374,7 +382,7 @@ class Executor:
             raise _Failed(session.id, _WAITED, type(error).__name__) from error
         finally:
             cx.session, cx.db = before
-        self.answer(waiting, value)
+        self.answer(waiting, value, place)
 
     def next_deadline_ns(self) -> int:
         """Return when `pass_time` has something to do, 0 = never."""
@@ -615,9 +623,12 @@ class Executor:
         before_ns = self.clock()
         try:
             value = command.handler(self.cx, *words[command.name_words :])
-        except ReplyError as error:
-            command.calls += 1
-            self._count_error(command, error)
+        except (ReplyError, Wait) as refusal:
+            if isinstance(refusal, ReplyError):
+                command.calls += 1
+                self._count_error(command, refusal)
+            if self.keyspace.news:
+                self._tell(command.name, words, start)
             raise
         elapsed_ns = self.clock() - before_ns
         command.calls += 1

@@ -252,6 +252,8 @@ class Database:
         """Let `key` be the short string `value`, whatever it was before. O(log n)."""
         row_key = self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
         keyspace = self.keyspace
+        if keyspace.news is not None:
+            self.find(key)  # if its time has come, that is news
         if expire_at_ms or len(key) > NAME_BYTES_MAX:
             cell = fmt.pack_string(value, expire_at_ms, fmt.whole_if_long(key))
         else:
@@ -339,6 +341,12 @@ class Database:
             return False
         self._remove(self.row_key(key), key, found)
         return True
+
+    def expire(self, key: bytes) -> None:
+        """Delete a key that is there, because its time has come, or is said to have come. O(log n), whatever its size."""
+        found = self.find(key)
+        if found is not None:
+            self._remove(self.row_key(key), key, found, What.EXPIRED)
 
     def _remove(self, row_key: bytes, key: bytes, found: Found, what: What = What.DELETED) -> None:
         """Delete the row and everything that belongs to it."""

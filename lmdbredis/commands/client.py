@@ -227,6 +227,7 @@ def client_kill(cx: Context, word: bytes, *words: bytes) -> Any:
             will_change(cx)
             session.closing = session.pauses = True
         else:
+            cx.executor.wait_no_more(session)  # nothing that comes in this batch is his
             cx.executor.after_batch.append(session.kill)
     if words:
         return len(doomed)

@@ -42,6 +42,7 @@ def debug(cx: Context, subcommand: bytes, *words: bytes) -> Any:
 def _sleep(cx: Context, seconds: bytes) -> Any:
     """SLEEP <seconds> -- Stop the server for <seconds>. Decimals allowed."""
     cx.server.sleep(max(parse_float(seconds) or 0.0, 0.0))
+    cx.session.pauses = True  # what follows has a later time
     return OK
 
 

@@ -81,7 +81,7 @@ def touch(cx: Context, key: bytes, *keys: bytes) -> int:
 @command("TYPE", flags=READ | FAST)
 def type_(cx: Context, key: bytes) -> Simple:
     """TYPE key -- Returns the type of the value at a key. O(1). Since 1.0.0."""
-    found = cx.db.find(key)
+    found = cx.db.read(key)
     return Simple(b"none") if found is None else Simple(TYPE_NAMES[kind_of(found)])
 
 
@@ -274,7 +274,7 @@ def _expire(
         ):
             return 0
     if expire_at_ms <= cx.now_ms:
-        db.delete(key)
+        db.expire(key)
     else:
         db.set_expiry(key, found, expire_at_ms)
     return 1

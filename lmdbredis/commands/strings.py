@@ -29,6 +29,8 @@ from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, add_floats, parse_int
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lmdbredis.keyspace import Found
+
 _ONE: Final = b"1"
 
 
@@ -134,7 +136,7 @@ def _expire_at(cx: Context, word: bytes, unit_ms: int, name: str, *, is_relative
 def _set_unless_past(cx: Context, key: bytes, value: bytes, expire_at_ms: int) -> None:
     """Set the key, or delete it if the time at which it should expire has passed."""
     if expire_at_ms and expire_at_ms <= cx.now_ms:
-        cx.db.delete(key)
+        cx.db.expire(key)
     else:
         strings.put(cx.db, key, value, expire_at_ms)
 
@@ -197,7 +199,7 @@ def getex(cx: Context, key: bytes, *words: bytes) -> bytes | None:
         return None
     value = strings.value_of(cx.db, cell)
     if expire_at_ms and expire_at_ms <= cx.now_ms:
-        cx.db.delete(key)
+        cx.db.expire(key)
     elif expire_at_ms or (persists and fmt.expire_of(cell)):
         cx.db.set_expiry(key, cell, expire_at_ms)
     return value
@@ -366,7 +368,8 @@ def lcs(cx: Context, key1: bytes, key2: bytes, *words: bytes) -> Any:
     """LCS key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN] -- Finds the longest common substring. O(N*M) where N and M are the lengths of s1 and s2, respectively. Since 7.0.0."""
     options = Arguments(words)
     wants_length, wants_matches, least, with_length = False, False, 0, False
-    one, other = (_lcs_operand(cx, key) for key in (key1, key2))
+    found = [cx.db.read(key) for key in (key1, key2)]
+    one, other = (_lcs_operand(cx, operand) for operand in found)
     while options:
         if options.accept(b"IDX"):
             wants_matches = True
@@ -394,8 +397,7 @@ def lcs(cx: Context, key1: bytes, key2: bytes, *words: bytes) -> Any:
     return {b"matches": matches, b"len": length}
 
 
-def _lcs_operand(cx: Context, key: bytes) -> bytes:
-    found = cx.db.read(key)
+def _lcs_operand(cx: Context, found: Found | None) -> bytes:
     if found is not None and type(found) is not bytes:
         raise ReplyError(LCS_NOT_STRINGS)
     return b"" if found is None else strings.value_of(cx.db, found)
