@@ -14,11 +14,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lmdbredis.errors import NOT_FLOAT, NOT_IN_RANGE, NOT_INTEGER, NOT_POSITIVE, OUT_OF_RANGE, SYNTAX, ReplyError
-from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, parse_float, parse_int
+from lmdbredis.errors import (
+    ENTRY_ID,
+    INTERVAL_END,
+    INTERVAL_START,
+    NOT_FLOAT,
+    NOT_IN_RANGE,
+    NOT_INTEGER,
+    NOT_POSITIVE,
+    OUT_OF_RANGE,
+    SYNTAX,
+    ReplyError,
+)
+from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, parse_entry_id, parse_float, parse_int
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_SEQUENCE_MAX = (1 << 64) - 1
+_ENTRY_ID_MAX = (1 << 128) - 1
 
 
 class Arguments:
@@ -123,3 +137,34 @@ def count_in_range(word: bytes) -> int:
     if not -(2**62) < found < 2**62:
         raise ReplyError(OUT_OF_RANGE)
     return found
+
+
+# --- ids of entries ---------------------------------------------------------------------------------------------------------
+
+
+def entry_id(word: bytes, sequence: int = 0, *, ends: bool = False) -> int:
+    """Return the id a word spells, completed by `sequence`; with `ends` also ``-`` and ``+``. Raises ReplyError."""
+    found = parse_entry_id(word, sequence, ends=ends)
+    if found is None:
+        raise ReplyError(ENTRY_ID)
+    return found
+
+
+def interval_start(word: bytes) -> int:
+    """Return the least id of an interval that begins with a word, ``(`` before it if it is not inside. Raises ReplyError."""
+    if word[:1] != b"(" or len(word) == 1:
+        return entry_id(word, ends=True)
+    found = entry_id(word[1:])
+    if found == _ENTRY_ID_MAX:
+        raise ReplyError(INTERVAL_START)
+    return found + 1
+
+
+def interval_end(word: bytes) -> int:
+    """Return the greatest id of an interval that ends with a word, ``(`` before it if it is not inside. Raises ReplyError."""
+    if word[:1] != b"(" or len(word) == 1:
+        return entry_id(word, _SEQUENCE_MAX, ends=True)
+    found = entry_id(word[1:], _SEQUENCE_MAX)
+    if not found:
+        raise ReplyError(INTERVAL_END)
+    return found - 1

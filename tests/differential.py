@@ -50,6 +50,7 @@ Words = tuple[bytes, ...]
 
 CLOCK_TOLERANCE_SECONDS = 2
 CLOCK_TOLERANCE_MS = 2000
+LONG_AGO_MS = 10**12  # the year 2001: greater numbers are the time of something
 SHOWN_BYTES_MAX = 300
 SHOWN_COMMANDS_MAX = 40
 LATER_MISMATCHES_MAX = 12
@@ -112,6 +113,7 @@ STATES: dict[str, str] = {
     "list": "RPUSH k a b c",
     "set": "SADD k a b c",
     "zset": "ZADD k 1 a 2 b 3 c",
+    "stream": "XADD k 1-1 f v g w",
 }
 
 
@@ -241,6 +243,52 @@ def hello(_words: Words, ours: Reply, oracle: Reply) -> bool:
     return _same_kind(ours, oracle) and not ours.is_error and seen(ours) == seen(oracle)
 
 
+def _leaves(reply: Reply) -> Iterator[Reply]:
+    """Yield the parts of a reply that have no parts, and before those of an aggregate its kind and length."""
+    if reply.kind == "%":
+        yield Reply("%", len(reply.value))
+        for key, value in reply.value:
+            yield from _leaves(key)
+            yield from _leaves(value)
+    elif isinstance(reply.value, tuple):
+        yield Reply(reply.kind, len(reply.value))
+        for item in reply.value:
+            yield from _leaves(item)
+    else:
+        yield reply
+
+
+def stream_info(_words: Words, ours: Reply, oracle: Reply) -> bool:
+    """XINFO: the same but for what two clocks say, and the nodes of a tree that only the oracle has."""
+    mine, theirs = list(_leaves(ours)), list(_leaves(oracle))
+    if len(mine) != len(theirs):
+        return False
+    name = None
+    for a, b in zip(mine, theirs, strict=True):
+        is_clock = name in {b"idle", b"inactive", b"seen-time", b"active-time"}
+        name, before = a.value, name
+        if a == b or (before in {b"radix-tree-keys", b"radix-tree-nodes"} and a.kind == b.kind == ":"):
+            continue
+        is_clock = is_clock or (a.kind == b.kind == ":" and min(a.value, b.value) > LONG_AGO_MS)  # of what is pending
+        if not is_clock or not near(CLOCK_TOLERANCE_MS)((), a, b):
+            return False
+    return True
+
+
+def pending_entries(_words: Words, ours: Reply, oracle: Reply) -> bool:
+    """XPENDING with a range: the same but for how long entries have been idle."""
+
+    def rows(reply: Reply) -> list[tuple[Reply, ...]]:
+        return [row.items() for row in reply.items()]
+
+    if not _same_kind(ours, oracle) or ours.kind != "*" or any(len(row) != 4 for row in [*rows(ours), *rows(oracle)]):
+        return False
+    return len(ours.items()) == len(oracle.items()) and all(
+        (a[0], a[1], a[3]) == (b[0], b[1], b[3]) and near(CLOCK_TOLERANCE_MS)((), a[2], b[2])
+        for a, b in zip(rows(ours), rows(oracle), strict=True)
+    )
+
+
 # By command, or by command and subcommand. Looked up only after bytes were found to differ.
 COMPARE: dict[bytes, Rule] = {
     # A table's order is its own: hash tables, listpacks and B+trees give three.
@@ -252,6 +300,9 @@ COMPARE: dict[bytes, Rule] = {
     b"PTTL": near(CLOCK_TOLERANCE_MS),
     b"PEXPIRETIME": near(CLOCK_TOLERANCE_MS),
     b"OBJECT IDLETIME": near(CLOCK_TOLERANCE_SECONDS),
+    b"XINFO STREAM": stream_info,
+    b"XINFO CONSUMERS": stream_info,
+    b"XPENDING": pending_entries,
     b"TIME": kind_only,
     b"LASTSAVE": kind_only,
     # Each server's own accounting.
@@ -264,7 +315,10 @@ COMPARE: dict[bytes, Rule] = {
     b"CLIENT LIST": kind_only,
     b"INFO": kind_only,
     b"HELLO": hello,
-    **{name + b" HELP": help_text for name in (b"OBJECT", b"CLIENT", b"CONFIG", b"COMMAND", b"DEBUG", b"MEMORY")},
+    **{
+        name + b" HELP": help_text
+        for name in (b"OBJECT", b"CLIENT", b"CONFIG", b"COMMAND", b"DEBUG", b"MEMORY", b"XGROUP", b"XINFO")
+    },
 }
 
 
@@ -607,6 +661,7 @@ READ: dict[bytes, tuple[str, ...]] = {
     b"list": ("LRANGE", "{key}", "0", "-1"),
     b"set": ("SMEMBERS", "{key}"),
     b"zset": ("ZRANGE", "{key}", "0", "-1", "WITHSCORES"),
+    b"stream": ("XINFO", "STREAM", "{key}", "FULL", "COUNT", "0"),
 }
 
 
