@@ -295,17 +295,9 @@ def pack_head(
 
 
 def pack_stream_head(
-    ident: int,
-    count: int,
-    first: int,
-    last: int,
-    deleted: int,
-    added: int,
-    groups: int,
-    *,
-    expire_at_ms: int = 0,
-    whole: bytes = b"",
-) -> bytes:
+    ident: int, count: int, first: int, last: int, deleted: int, added: int, groups: int,
+    *, expire_at_ms: int = 0, whole: bytes = b"",
+) -> bytes:  # fmt: skip
     """Return the cell of a stream: three ids (the first entry's, the last given, the greatest deleted) and three counts."""
     ids = (pack_entry_id(first), pack_entry_id(last), pack_entry_id(deleted))
     return pack_cell(STREAM, _STREAM_HEAD.pack(ident, count, 0, *ids, added, groups), expire_at_ms, whole)

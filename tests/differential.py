@@ -37,6 +37,7 @@ from tests.client import (
     pack,
     word_bytes,
 )
+from tests.stream_replies import pending_entries, stream_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,7 +51,6 @@ Words = tuple[bytes, ...]
 
 CLOCK_TOLERANCE_SECONDS = 2
 CLOCK_TOLERANCE_MS = 2000
-LONG_AGO_MS = 10**12  # the year 2001: greater numbers are the time of something
 SHOWN_BYTES_MAX = 300
 SHOWN_COMMANDS_MAX = 40
 LATER_MISMATCHES_MAX = 12
@@ -241,52 +241,6 @@ def hello(_words: Words, ours: Reply, oracle: Reply) -> bool:
         return [(key, value.kind if key.value in own else value) for key, value in pairs]
 
     return _same_kind(ours, oracle) and not ours.is_error and seen(ours) == seen(oracle)
-
-
-def _leaves(reply: Reply) -> Iterator[Reply]:
-    """Yield the parts of a reply that have no parts, and before those of an aggregate its kind and length."""
-    if reply.kind == "%":
-        yield Reply("%", len(reply.value))
-        for key, value in reply.value:
-            yield from _leaves(key)
-            yield from _leaves(value)
-    elif isinstance(reply.value, tuple):
-        yield Reply(reply.kind, len(reply.value))
-        for item in reply.value:
-            yield from _leaves(item)
-    else:
-        yield reply
-
-
-def stream_info(_words: Words, ours: Reply, oracle: Reply) -> bool:
-    """XINFO: the same but for what two clocks say, and the nodes of a tree that only the oracle has."""
-    mine, theirs = list(_leaves(ours)), list(_leaves(oracle))
-    if len(mine) != len(theirs):
-        return False
-    name = None
-    for a, b in zip(mine, theirs, strict=True):
-        is_clock = name in {b"idle", b"inactive", b"seen-time", b"active-time"}
-        name, before = a.value, name
-        if a == b or (before in {b"radix-tree-keys", b"radix-tree-nodes"} and a.kind == b.kind == ":"):
-            continue
-        is_clock = is_clock or (a.kind == b.kind == ":" and min(a.value, b.value) > LONG_AGO_MS)  # of what is pending
-        if not is_clock or not near(CLOCK_TOLERANCE_MS)((), a, b):
-            return False
-    return True
-
-
-def pending_entries(_words: Words, ours: Reply, oracle: Reply) -> bool:
-    """XPENDING with a range: the same but for how long entries have been idle."""
-
-    def rows(reply: Reply) -> list[tuple[Reply, ...]]:
-        return [row.items() for row in reply.items()]
-
-    if not _same_kind(ours, oracle) or ours.kind != "*" or any(len(row) != 4 for row in [*rows(ours), *rows(oracle)]):
-        return False
-    return len(ours.items()) == len(oracle.items()) and all(
-        (a[0], a[1], a[3]) == (b[0], b[1], b[3]) and near(CLOCK_TOLERANCE_MS)((), a[2], b[2])
-        for a, b in zip(rows(ours), rows(oracle), strict=True)
-    )
 
 
 # By command, or by command and subcommand. Looked up only after bytes were found to differ.

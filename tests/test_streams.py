@@ -52,6 +52,17 @@ ODD_TRIMS = [
     "MAXLEN ~ 2 LIMIT 1 LIMIT 2",
 ]  # fmt: skip
 
+SEVERAL = [
+    "DEL a b c w",
+    "XADD a 1-1 x 1",
+    "XADD a 2-1 x 2",
+    "XADD a 3-1 x 3",
+    "XADD b 2-5 y 1",
+    "XADD c 1 z z",
+    "XDEL c 1",
+    "SET w v",
+]
+
 
 def filled(size: int, key: str = "k") -> list[tuple[object, ...]]:
     """Return the commands that make a stream of `size` entries, several to a millisecond."""
@@ -284,16 +295,6 @@ def test_ranges(pair: Pair):
 
 def test_reading(pair: Pair):
     """XREAD of one and several streams after every id, with COUNT, BLOCK where there is something, and words out of place."""
-    setup = [
-        "DEL a b c w",
-        "XADD a 1-1 x 1",
-        "XADD a 2-1 x 2",
-        "XADD a 3-1 x 3",
-        "XADD b 2-5 y 1",
-        "XADD c 1 z z",
-        "XDEL c 1",
-        "SET w v",
-    ]
     streams = [
         "a 0", "a 1-1", "a 3-1", "a $", "a +", "b +", "c +", "missing +", "c 0", "missing 0", "w 0", "a b 0 0", "a b 3 0", "a b c 3 9 0",
         "a a 0 2", "a b $ 0", "missing a 0 0", "a w 0 0", "w a 0 0", "a >", "a b 0 >", "a", "a b 0", "a b c 0 0", "a -", "a b 1-1 x",
@@ -315,11 +316,15 @@ def test_reading(pair: Pair):
     ]
     pair.run(
         [
-            *setup,
+            *SEVERAL,
             *table("XREAD", options, [f"STREAMS {words}" for words in streams]),
             *table("XREAD STREAMS a", ODD_IDS),
         ]
     )
+
+
+def test_reading_that_might_wait(pair: Pair):
+    """BLOCK makes no difference where there is something; a timeout that is none is refused before anything is read."""
     blocking = [
         "BLOCK 0",
         "BLOCK 5",
@@ -332,7 +337,7 @@ def test_reading(pair: Pair):
     ]
     pair.run(
         [
-            *setup,
+            *SEVERAL,
             *table(
                 "XREAD", blocking, ["STREAMS a 0", "STREAMS b a 0 3", "STREAMS w 0", "STREAMS a b 0", "STREAMS a >"]
             ),
@@ -340,7 +345,7 @@ def test_reading(pair: Pair):
     )
     pair.run(
         [
-            *setup,
+            *SEVERAL,
             "XREAD",
             "XREAD COUNT 1",
             "XREAD STREAMS",
@@ -352,7 +357,7 @@ def test_reading(pair: Pair):
     )
     pair.run(
         [
-            *setup,
+            *SEVERAL,
             "XDEL a 3-1",
             "XREAD STREAMS a +",
             "XREAD STREAMS a $",

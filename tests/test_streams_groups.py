@@ -399,9 +399,7 @@ def test_everything_at_random(pair: Pair, seed: int):
     """Groups that read, acknowledge, claim, set back and are destroyed, beside additions, deletions and trims, stay the same."""
     chance = random.Random(seed)
     script: list[object] = ["XGROUP CREATE k g 0 MKSTREAM", "XGROUP CREATE k h 0"]
-    last = 0
-    for _ in range(250):
-        last += 1
+    for last in range(1, 251):
         group, consumer = chance.choice("ggh"), chance.choice(("ann", "bob", "cid", "x" * 600))
         at, other = chance.randrange(1, last + 1), chance.randrange(1, last + 1)
         script += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.arguments import Arguments, entry_id, integer, interval_end, interval_start
@@ -42,6 +43,7 @@ _BLOCK: Final = 100  # entries that ~ removes together: Redis's stream-node-max-
 _APPROXIMATE_MAX: Final = 100 * _BLOCK  # entries that ~ removes at once, if there is no LIMIT
 _ENTRY_BYTES_MAX: Final = 1 << 30
 _NEW: Final = -1  # instead of an id: one that is made
+_OPTION_WORDS_MAX: Final = 6  # of XADD, each once
 _SEQUENCE_MAX: Final = (1 << 64) - 1
 
 
@@ -113,6 +115,17 @@ class _Options:
         return 0
 
 
+@lru_cache(maxsize=64)
+def _repeated_options(words: tuple[bytes, ...]) -> _Options | None:
+    """Return what XADD says before ``*``, None if that is not all, or is refused: producers say the same every time."""
+    try:
+        arguments = Arguments(words)
+        found = _add_options(arguments)
+    except ReplyError:
+        return None
+    return None if arguments or found.entry_id != _NEW else found
+
+
 def _add_options(options: Arguments) -> _Options:
     """Return what XADD says before the fields. Raises ReplyError."""
     found = _Options()
@@ -141,9 +154,7 @@ def xadd(cx: Context, key: bytes, word: bytes, field: bytes, value: bytes, *rest
     options = None
     words: Sequence[bytes] = (field, value, *rest)
     if word != b"*":
-        arguments = Arguments((word, *words))
-        options = _add_options(arguments)
-        words = arguments.rest()
+        options, words = _split((word, *words))
     if len(words) < 2 or len(words) % 2:
         raise ReplyError(WRONG_ARITY % "xadd")
     if options is not None and not options.entry_id and not options.makes_sequence:
@@ -161,6 +172,18 @@ def xadd(cx: Context, key: bytes, word: bytes, field: bytes, value: bytes, *rest
     if options is not None:
         options.trim(db, entry)
     return format_entry_id(new_id)
+
+
+def _split(words: tuple[bytes, ...]) -> tuple[_Options, Sequence[bytes]]:
+    """Return what XADD says before the fields, and the fields. Raises ReplyError."""
+    head = words[:_OPTION_WORDS_MAX]
+    if b"*" in head:
+        at = head.index(b"*")
+        options = _repeated_options(head[:at])
+        if options is not None:
+            return options, words[at + 1 :]
+    arguments = Arguments(words)
+    return _add_options(arguments), arguments.rest()
 
 
 def _new_id(last: int, options: _Options | None, now_ms: int) -> int:

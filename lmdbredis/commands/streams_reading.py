@@ -7,6 +7,7 @@ consumer that waits is known to its group all the same, as in Redis.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.arguments import Arguments, entry_id, integer
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from lmdbredis.datatypes.streams_groups import Consumer, Group
     from lmdbredis.keyspace import Entry
 
+_TIMEOUT_MS_MAX: Final = INTEGER_MAX - (1 << 42)  # so that a time this far off is still a number
+_REPEATED_BYTES_MAX: Final = 1024  # of a request that is remembered
 _VALUES: Final = {b"BLOCK": 1, b"COUNT": 1, b"GROUP": 2, b"NOACK": 0}  # words that follow an option
 
 
@@ -55,7 +58,7 @@ class _Request:
 
     __slots__ = ("count", "group", "ids", "keys", "timeout_ms", "without_pending")
 
-    def __init__(self, name: str, words: Sequence[bytes], now_ms: int) -> None:
+    def __init__(self, name: str, words: Sequence[bytes]) -> None:
         """Read the words. Raises ReplyError."""
         self.count = 0  # entries of each stream; 0 = all
         self.timeout_ms: int | None = None  # None: nobody waits
@@ -64,7 +67,7 @@ class _Request:
         options, is_group = Arguments(words), name == "xreadgroup"
         while options:
             if options.accept(b"BLOCK", 1):
-                self.timeout_ms = _timeout_ms(options.next(), now_ms)
+                self.timeout_ms = _timeout_ms(options.next())
             elif options.accept(b"COUNT", 1):
                 self.count = max(integer(options.next()), 0)
             elif options.accept(b"STREAMS", 1):
@@ -90,14 +93,20 @@ class _Request:
         self.ids = options.take(half)
 
 
-def _timeout_ms(word: bytes, now_ms: int) -> int:
+def _timeout_ms(word: bytes) -> int:
     """Return how long to wait, 0 = for ever. Raises ReplyError."""
     timeout_ms = integer(word, TIMEOUT_NOT_INTEGER)
     if timeout_ms < 0:
         raise ReplyError(TIMEOUT_NEGATIVE)
-    if timeout_ms > INTEGER_MAX - now_ms:
+    if timeout_ms > _TIMEOUT_MS_MAX:
         raise ReplyError(TIMEOUT_TOO_LONG)
     return timeout_ms
+
+
+@lru_cache(maxsize=256)
+def _repeated_request(words: tuple[bytes, ...]) -> _Request:
+    """Return what XREADGROUP is asked: consumers ask the same every time. Raises ReplyError."""
+    return _Request("xreadgroup", words)
 
 
 def _shown(items: Sequence[tuple[int, list[bytes] | None]]) -> list[list[Any]]:
@@ -111,7 +120,7 @@ def _shown(items: Sequence[tuple[int, list[bytes] | None]]) -> list[list[Any]]:
 def xread(cx: Context, word: bytes, following: bytes, third: bytes, *words: bytes) -> Any:
     """XREAD [COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...] -- Returns the entries of several streams after an id for each; waits for one if there is none and that is wanted. O(log N + M) for each stream, M entries returned. Since 5.0.0."""
     every = (word, following, third, *words)
-    request = _Request("xread", every, cx.now_ms)
+    request = _Request("xread", every)
     read: list[tuple[bytes, Entry | None, int]] = []
     for key, id_ in zip(request.keys, request.ids, strict=True):
         entry = cx.db.open(key, STREAM)
@@ -152,7 +161,9 @@ def xreadgroup(
     cx: Context, word: bytes, group: bytes, consumer: bytes, streams_word: bytes, key: bytes, id_: bytes, *words: bytes
 ) -> Any:
     """XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...] -- Returns, for a consumer of a group, the entries of several streams that were given to nobody, or those that are pending for him; waits if there is none and that is wanted. O(M log N) for each stream, M entries returned. Since 5.0.0."""
-    request = _Request("xreadgroup", (word, group, consumer, streams_word, key, id_, *words), cx.now_ms)
+    every = (word, group, consumer, streams_word, key, id_, *words)
+    is_short = sum(map(len, every)) <= _REPEATED_BYTES_MAX
+    request = _repeated_request(every) if is_short else _Request("xreadgroup", every)
     assert request.group is not None
     group_name, consumer_name = request.group
     read = [

@@ -82,8 +82,8 @@ def get_range(db: Database, entry: Entry, low: int, high: int, count_max: int = 
     while left and start <= stop:
         asked = min(step, left)
         rows = table.take(start, asked)
-        is_end = len(rows) < asked or rows[-1][0] > stop
-        if is_end:
+        is_end = len(rows) < asked or rows[-1][0] >= stop
+        if is_end and rows and rows[-1][0] > stop:
             del rows[bisect_right(rows, stop, key=itemgetter(0)) :]
         found += [(unpack_entry_id(row_key), fmt.unpack_entry(row)) for row_key, row in rows]
         if is_end:

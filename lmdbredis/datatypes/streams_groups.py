@@ -299,10 +299,10 @@ def _own(db: Database, group: Group, consumer: Consumer, suffixes: list[bytes], 
     """Let entries be pending, delivered to this consumer once, whoever had them before."""
     tables = db.keyspace.store.tables
     row = pack_pending(consumer.id, now_ms, 1)
-    owner = group.owner
-    before = tables[PENDING].exchange_each([(owner + suffix, row) for suffix in suffixes])
+    owner, exchange = group.owner, tables[PENDING].exchange
     added = 0
-    for suffix, old in zip(suffixes, before, strict=True):
+    for suffix in suffixes:
+        old = exchange(owner + suffix, row)
         if old is None:
             added += 1
         else:  # the group was set back
