@@ -16,6 +16,9 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from lmdbredis.errors import (
+    ENTRY_ID,
+    INTERVAL_END,
+    INTERVAL_START,
     NOT_FLOAT,
     NOT_IN_RANGE,
     NOT_INTEGER,
@@ -27,10 +30,13 @@ from lmdbredis.errors import (
     TIMEOUT_OUT_OF_RANGE,
     ReplyError,
 )
-from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, long_double, parse_float, parse_int
+from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, long_double, parse_entry_id, parse_float, parse_int
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_SEQUENCE_MAX = (1 << 64) - 1
+_ENTRY_ID_MAX = (1 << 128) - 1
 
 
 class Arguments:
@@ -152,3 +158,34 @@ def bounded_timeout_ms(milliseconds: int, now_ms: int) -> int:
     if milliseconds > INTEGER_MAX - now_ms:
         raise ReplyError(TIMEOUT_OUT_OF_RANGE)
     return milliseconds
+
+
+# --- ids of entries ---------------------------------------------------------------------------------------------------------
+
+
+def entry_id(word: bytes, sequence: int = 0, *, ends: bool = False) -> int:
+    """Return the id a word spells, completed by `sequence`; with `ends` also ``-`` and ``+``. Raises ReplyError."""
+    found = parse_entry_id(word, sequence, ends=ends)
+    if found is None:
+        raise ReplyError(ENTRY_ID)
+    return found
+
+
+def interval_start(word: bytes) -> int:
+    """Return the least id of an interval that begins with a word, ``(`` before it if it is not inside. Raises ReplyError."""
+    if word[:1] != b"(" or len(word) == 1:
+        return entry_id(word, ends=True)
+    found = entry_id(word[1:])
+    if found == _ENTRY_ID_MAX:
+        raise ReplyError(INTERVAL_START)
+    return found + 1
+
+
+def interval_end(word: bytes) -> int:
+    """Return the greatest id of an interval that ends with a word, ``(`` before it if it is not inside. Raises ReplyError."""
+    if word[:1] != b"(" or len(word) == 1:
+        return entry_id(word, _SEQUENCE_MAX, ends=True)
+    found = entry_id(word[1:], _SEQUENCE_MAX)
+    if not found:
+        raise ReplyError(INTERVAL_END)
+    return found - 1

@@ -18,11 +18,17 @@ What it cannot see: a value that is well formed but not the one that was written
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from itertools import groupby
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from lmdbredis import format as fmt
+from lmdbredis.check_rows import OWNER_BYTES as _OWNER
+from lmdbredis.check_rows import Owners as _Owners
+from lmdbredis.check_rows import Reader, Row
+from lmdbredis.check_rows import name_fault as _name_fault
+from lmdbredis.check_rows import show as _show
+from lmdbredis.check_rows import table_name as _table
+from lmdbredis.check_streams import StreamsCheck
 from lmdbredis.datatypes.lists import STRIDE
 from lmdbredis.errors import StorageError
 from lmdbredis.ranks import BLOCK_ROWS
@@ -34,30 +40,25 @@ if TYPE_CHECKING:
 
 LINES_MAX: Final = 100
 _BLOCK_ROWS_MAX: Final = 4 * BLOCK_ROWS  # what a block may grow to while a commit is on its way
-_OWNER: Final = 8  # bytes of an id before the rows of a collection
-_SHOWN: Final = 60  # bytes of a key that a line shows
-
-Row = tuple[bytes, bytes]
-
-_NAMES: Final = {fmt.LIST: "list", fmt.SET: "set", fmt.ZSET: "zset", fmt.HASH: "hash", fmt.STRING_CHUNKS: "string"}
+_NAMES: Final = {
+    fmt.LIST: "list",
+    fmt.SET: "set",
+    fmt.ZSET: "zset",
+    fmt.HASH: "hash",
+    fmt.STREAM: "stream",
+    fmt.STRING_CHUNKS: "string",
+    fmt.GROUP: "group",
+    fmt.CONSUMER: "consumer",
+}
 _FLAGS: Final = {
     fmt.LIST: fmt.COUNTED | fmt.UNEVEN,
     fmt.SET: fmt.COUNTED,
     fmt.ZSET: fmt.COUNTED | fmt.SIGNED_ZERO,
     fmt.HASH: fmt.COUNTED,
+    fmt.STREAM: 0,
 }
 _COUNTED_TABLE: Final = {fmt.LIST: fmt.LISTS, fmt.SET: fmt.SETS, fmt.ZSET: fmt.SCORES, fmt.HASH: fmt.HASHES}
 _META_BYTES: Final = {fmt.META_VERSION: 4, fmt.META_LSN: 8, fmt.META_NEXT_ID: 8, fmt.META_NEXT_KEYSPACE: 4}
-
-
-class Reader(Protocol):
-    """One snapshot of a store."""
-
-    def get(self, table: int, key: bytes) -> bytes | None:
-        """Return the row's value, None if there is no such row. Raises StorageError: the engine cannot read it."""
-
-    def rows(self, table: int, start: bytes = b"") -> Iterator[Row]:
-        """Yield the rows of a sub-database from the first whose key is >= `start`, ascending. Raises StorageError."""
 
 
 def check(reader: Reader) -> list[str]:
@@ -80,12 +81,13 @@ def _stale(keyspace: Keyspace) -> Iterator[str]:
             continue  # of a keyspace that was flushed: nobody will ask for it again
         row = keyspace.keys.get(row_key)
         if not isinstance(held, bytes):
-            held = fmt.pack_head(
-                held.kind, held.id, held.count, held.flags, held.first, held.last,
-                expire_at_ms=held.expire_at_ms, whole=fmt.whole_if_long(held.key),
-            )  # fmt: skip
+            held = held.cell()
         if held != row:
             yield f"hot layer: {_show(row_key)} is not what its row says"
+    for row_key, part in keyspace.parts.items():
+        row = part.table.get(row_key)
+        if row_key == part.row_key and row is not None and row != part.row():
+            yield f"parts: {_show(row_key)} is not what its row says"
     for table, owner, blocks in keyspace.ranks.directories():
         if blocks != list(keyspace.ranks.blocks(table, owner)):
             yield f"ranks: the directory of {owner.hex()} in {_table(table.number)} is not what its rows say"
@@ -96,64 +98,6 @@ def _stale(keyspace: Keyspace) -> Iterator[str]:
 
 class _EnoughError(Exception):
     """There are `LINES_MAX` lines."""
-
-
-def _show(key: bytes) -> str:
-    """Return a key as a line shows it."""
-    text = repr(key[:_SHOWN])
-    return text if len(key) <= _SHOWN else f"{text}... ({len(key)} bytes)"
-
-
-def _table(number: int) -> str:
-    return fmt.TABLE_NAMES[number].decode()
-
-
-def _name_fault(stored: bytes, whole: bytes) -> str:
-    """Return what is wrong with a stored name and the whole name its row carries, empty if nothing is."""
-    if len(stored) > fmt.NAME_BYTES_MAX and len(stored) != fmt.LONG_NAME_BYTES:
-        return f"a stored name of {len(stored)} bytes"
-    if len(stored) != fmt.LONG_NAME_BYTES:
-        return "a short name's row carries a whole name" if whole else ""
-    if len(whole) <= fmt.NAME_BYTES_MAX:
-        return "a long name's row does not carry the whole name"
-    return (
-        "" if fmt.stored_name(whole) == stored else "the digest of a long name is not that of the whole name in its row"
-    )
-
-
-class _Owners:
-    """The collections of one type, sorted by id: what their heads say."""
-
-    def __init__(self) -> None:
-        self.ids = array("Q")
-        self.counts = array("Q")  # of strings: length in bytes
-        self.flags = array("B")
-        self.ends = array("Q")  # of lists: first and last position, two for each
-        self.garbage = array("Q")  # ids of the type whose rows wait for the reclaimer
-
-    def add(self, ident: int, count: int, flags: int) -> None:
-        self.ids.append(ident)
-        self.counts.append(count)
-        self.flags.append(flags)
-
-    def sort(self) -> None:
-        """Bring everything into the order of ids."""
-        order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
-        if self.ends:
-            self.ends = array("Q", (self.ends[2 * index + side] for index in order for side in (0, 1)))
-        self.counts = array("Q", map(self.counts.__getitem__, order))
-        self.flags = array("B", map(self.flags.__getitem__, order))
-        self.ids = array("Q", map(self.ids.__getitem__, order))
-        self.garbage = array("Q", sorted(self.garbage))
-
-    def find(self, ident: int) -> int:
-        """Return the index of a collection, -1 if there is none with this id."""
-        at = bisect_left(self.ids, ident)
-        return at if at < len(self.ids) and self.ids[at] == ident else -1
-
-    def is_garbage(self, ident: int) -> bool:
-        at = bisect_left(self.garbage, ident)
-        return at < len(self.garbage) and self.garbage[at] == ident
 
 
 class _Tally:
@@ -242,6 +186,7 @@ class _Check:
             self._ids,
         ]
         steps += [self._hashes, self._sets, self._lists, self._zsets, self._scores, self._chunks, self._counts]
+        steps += StreamsCheck(self, self._owners).steps()
         try:
             for step in steps:
                 try:
@@ -269,6 +214,10 @@ class _Check:
                 return
             before = row[0]
             yield row
+
+    def get(self, table: int, key: bytes) -> bytes | None:
+        """Return the row's value, None if there is no such row."""
+        return self._reader.get(table, key)
 
     def prefix(self, table: int, prefix: bytes) -> Iterator[Row]:
         """Yield the rows whose keys begin with `prefix`."""
@@ -384,7 +333,7 @@ class _Check:
                 fault = fault or "its row of expires carries another whole key"
         if kind == fmt.STRING:
             return fault or (f"a string of {len(body)} bytes inline" if len(body) > fmt.INLINE_BYTES_MAX else "")
-        if kind not in self._owners:
+        if kind not in fmt.HEAD_BYTES:
             return fault or f"an unknown type {kind}"
         if len(body) != fmt.HEAD_BYTES[kind]:
             return fault or f"the head of a {_NAMES[kind]} has {len(body)} bytes"
@@ -400,6 +349,8 @@ class _Check:
             ident, count, flags, first, last = fmt.unpack_head(cell)
             if kind == fmt.LIST:
                 owners.ends.extend((first, last))
+            if kind == fmt.STREAM:
+                return self._stream_head(ident, count, first, last, *fmt.unpack_stream_head(cell))
         owners.add(ident, count, flags)
         what = f"the {_NAMES[kind]} {ident}"
         if ident >= self._next_id:
@@ -415,6 +366,20 @@ class _Check:
         if kind == fmt.LIST and flags == fmt.COUNTED:
             return f"{what} is counted, and even"
         return ""
+
+    def _stream_head(self, ident: int, count: int, first: int, last: int, deleted: int, added: int, groups: int) -> str:
+        """Take a stream's head; return what is wrong with it."""
+        owners = self._owners[fmt.STREAM]
+        owners.add(ident, count, 0)
+        owners.heads.append((first, last, groups))
+        what = f"the stream {ident}"
+        if ident >= self._next_id:
+            return f"{what}: next_id is {self._next_id}"
+        if deleted > last or first > last:
+            return f"{what}: its last id is less than another in its head"
+        if bool(count) != bool(first):
+            return f"{what} has {count} entries, and the first is {first:#x}"
+        return f"{what} has {count} entries, of {added} ever added" if count > added else ""
 
     def _keyspaces(self) -> None:
         for keyspace in sorted(self._live):

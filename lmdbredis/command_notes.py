@@ -30,24 +30,35 @@ def _by_name(groups: dict[str, str]) -> dict[str, str]:
 # what reads is "RO access"; what writes is "RW access update".
 _USES: Final = _by_name(
     {
-        "RO": "exists touch type strlen hexists hlen hstrlen llen scard sismember zcard object|encoding object|freq object|idletime "
+        "RO": "exists touch type strlen hexists hlen hstrlen llen scard sismember zcard xlen object|encoding object|freq object|idletime "
         "object|refcount memory|usage watch",
         "RM delete": "del unlink",
         "OW insert": "setnx msetnx",
         "OW update": "mset setex psetex",
         "RW access update variable_flags": "set",
         "RW access delete": "getdel lpop rpop lmpop spop zpopmin zpopmax zmpop blpop brpop blmpop bzpopmin bzpopmax bzmpop",
-        "RW delete": "hdel lrem ltrim srem zrem zremrangebylex zremrangebyrank zremrangebyscore",
-        "RW insert": "append hsetnx linsert lpush lpushx rpush rpushx sadd",
-        "RW update": "setrange hmset hset lset zadd expire expireat persist pexpire pexpireat",
+        "RW delete": "hdel lrem ltrim srem zrem zremrangebylex zremrangebyrank zremrangebyscore xdel xtrim xautoclaim "
+        "xgroup|destroy xgroup|delconsumer",
+        "RW insert": "append hsetnx linsert lpush lpushx rpush rpushx sadd xgroup|create xgroup|createconsumer",
+        "RW update": "setrange hmset hset lset zadd expire expireat persist pexpire pexpireat xadd xsetid xack xclaim xgroup|setid",
         "RW access delete,OW update": "rename",
         "RW access delete,OW insert": "renamenx",
         "RW access delete,RW insert": "lmove rpoplpush smove blmove brpoplpush",
         "RO access,OW update": "copy",
+        "RO access": "xreadgroup",
         "not_key": "spublish ssubscribe sunsubscribe",
         "OW update,RO access": "sdiffstore sinterstore sunionstore zdiffstore zinterstore zunionstore zrangestore",
     }
 )
+
+
+# Where the keys of a command follow a word, and from which word on that is looked for.
+_KEYWORDS: Final = {"xread": (b"STREAMS", 1), "xreadgroup": (b"STREAMS", 4)}
+
+
+def is_numbered(command: Command) -> bool:
+    """Tell whether a word of the request says how many keys follow."""
+    return command.keys_of is not None and command.name not in _KEYWORDS
 
 
 def uses(command: Command) -> list[list[bytes]]:
@@ -73,6 +84,9 @@ def key_specs(command: Command) -> list[dict[bytes, Any]]:
     specs: list[dict[bytes, Any]] = []
     for number in range(count):
         is_last = number == count - 1
+        if command.name in _KEYWORDS:
+            specs.append(_after_keyword(*_KEYWORDS[command.name]))
+            continue
         if is_last and command.keys_of is not None:
             kind, spec = b"keynum", {b"keynumidx": 0, b"firstkey": 1, b"keystep": 1}
         else:
@@ -88,6 +102,14 @@ def key_specs(command: Command) -> list[dict[bytes, Any]]:
             }
         )
     return specs
+
+
+def _after_keyword(keyword: bytes, start: int) -> dict[bytes, Any]:
+    """Return the key specification of XREAD: the first half of what follows a word."""
+    return {
+        b"begin_search": {b"type": b"keyword", b"spec": {b"keyword": keyword, b"startfrom": start}},
+        b"find_keys": {b"type": b"range", b"spec": {b"lastkey": -1, b"keystep": 1, b"limit": 2}},
+    }
 
 
 def key_positions(command: Command, words: Sequence[bytes]) -> list[int]:
@@ -107,7 +129,7 @@ _TIPS: Final = _by_name(
     {
         f"nondeterministic_output,{_ALL_SHARDS},response_policy:special": "info memory|doctor memory|malloc-stats memory|stats",
         "nondeterministic_output,request_policy:special,response_policy:special": "scan",
-        "nondeterministic_output": "hrandfield hscan spop srandmember sscan zrandmember zscan object|encoding object|freq object|idletime "
+        "nondeterministic_output": "hrandfield hscan spop srandmember sscan zrandmember zscan xadd xtrim xpending xclaim xautoclaim xinfo|consumers object|encoding object|freq object|idletime "
         "object|refcount pttl ttl client|info client|list lastsave time",
         "nondeterministic_output_order": "hgetall hkeys hvals sdiff sinter smembers sunion command command|docs command|info command|list",
         "request_policy:all_nodes,response_policy:all_succeeded": "client|setinfo client|setname config|resetstat config|rewrite config|set",
@@ -138,6 +160,7 @@ _GROUPS: Final = {
     "lists": "list",
     "sets": "set",
     "zsets": "sorted-set",
+    "streams": "stream",
     "transactions": "transactions",
     "pubsub": "pubsub",
     "connection": "connection",
@@ -156,6 +179,7 @@ _OF_GROUP: Final = {
     "list": "list",
     "set": "set",
     "sorted-set": "sortedset",
+    "stream": "stream",
     "transactions": "transaction",
     "connection": "connection",
 }

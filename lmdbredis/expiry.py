@@ -35,7 +35,12 @@ _TABLES_OF: Final = {
     fmt.SET: (fmt.SETS,),
     fmt.ZSET: (fmt.ZSETS, fmt.SCORES),
     fmt.HASH: (fmt.HASHES,),
+    fmt.STREAM: (fmt.STREAMS,),
+    fmt.GROUP: (fmt.PENDING,),
+    fmt.CONSUMER: (fmt.OWNED,),
 }
+# What else stands under an id: rows that begin with ids of this kind, under which there are rows again.
+_LEADS_TO: Final = {fmt.STREAM: (fmt.GROUPS, fmt.GROUP), fmt.GROUP: (fmt.CONSUMERS, fmt.CONSUMER)}
 
 log = logging.getLogger("lmdbredis")
 
@@ -134,6 +139,8 @@ class Upkeep:
         name, kind = row[0], row[1][0]
         if kind == fmt.GARBAGE_KEYSPACE:
             done = self._reclaim_keyspace(name)
+        elif kind in _LEADS_TO and not self._reclaim_leads(name, *_LEADS_TO[kind]):
+            done = False
         else:
             done = all(self._reclaim_prefix(self._store.tables[number], name) for number in _TABLES_OF[kind])
             done = done and self._reclaim_counts(name, _TABLES_OF[kind][-1])
@@ -148,6 +155,16 @@ class Upkeep:
         self._store.delete_unlogged(table, keys)
         self.reclaimed_rows += len(keys)
         return len(keys) < _RECLAIM_ROWS
+
+    def _reclaim_leads(self, prefix: bytes, table_number: int, kind: int) -> bool:
+        """Make garbage of what some of the rows that begin with `prefix` lead to; tell whether none is left."""
+        table, stop = self._store.tables[table_number], after_prefix(prefix)
+        rows = [row for row in table.take(prefix, _RECLAIM_ROWS) if row[0] < stop]
+        for _, row in rows:
+            self._store.put_unlogged(self._keyspace.garbage, row[:8], bytes((kind,)))
+        self._store.delete_unlogged(table, [row_key for row_key, _ in rows])
+        self.reclaimed_rows += len(rows)
+        return len(rows) < _RECLAIM_ROWS
 
     def _reclaim_counts(self, owner: bytes, table_number: int) -> bool:
         """Delete the directory of an owner; tell whether none of it is left."""

@@ -16,6 +16,12 @@ Sub-databases (`Table`, the number is what WAL records use)::
     8 chunks      id u64, chunk number u32      at most CHUNK_BYTES of a long string; every chunk but the last is full
     9 counts      table u8, owner, first row    rows in the block u32: the order-statistics index (see `ranks`)
     10 garbage    id u64 | keyspace u32         kind u8: what is to be reclaimed (see `expiry`)
+    11 stream     id u64, ms u64, seq u64       msgpack: an array of fields and values in turn
+    12 stream.groups      id u64, group*        id u64 of the group [, ...: a group, below]
+    13 stream.consumers   group id u64, consumer*       id u64 of the consumer [, ...: a consumer, below]
+    14 stream.pending     group id u64, ms u64, seq u64 consumer id u64, delivered_ms u64, deliveries u64
+    15 stream.owned       consumer id u64       the consumer's whole name
+                  consumer id u64, ms u64, seq u64      empty: the entry is pending and this consumer's
 
 ``*`` LMDB keys end at 511 bytes, Redis's do not. A name of more than `NAME_BYTES_MAX` bytes is stored as its first
 `PREFIX_BYTES` bytes and a 16-byte digest of the whole; the row's value then carries the whole bytes. Such a stored name
@@ -31,6 +37,14 @@ The cell of a key::
     STRING_CHUNKS                 id u64, length u64
     SET, ZSET, HASH               id u64, count u64, flags u8
     LIST                          id u64, count u64, flags u8, first position u64, last position u64
+    STREAM                        id u64, count u64, flags u8 (0), id of the first entry (0-0 if there is none), last id
+                                  that was given, greatest id that was deleted, entries ever added u64, groups u64
+
+The id of an entry is ms u64 and seq u64, in memory one number of 128 bits. Groups and consumers of a stream have ids of their
+own, from the numbers that collections have, so that each of them can be left to the reclaimer whole::
+
+    group      id u64, last id delivered, entries read i64 (-1 = not known), pending u64, consumers u64 [, whole name]
+    consumer   id u64, seen_ms u64, active_ms i64 (-1 = never), pending u64 [, whole name]
 
 >>> pack_string(b"hello").hex(" ")
 '01 68 65 6c 6c 6f'
@@ -38,6 +52,13 @@ The cell of a key::
 '81 00 00 00 00 00 00 00 05 68 65 6c 6c 6f'
 >>> pack_head(HASH, 7, 2, 0).hex(" ")
 '05 00 00 00 00 00 00 00 07 00 00 00 00 00 00 00 02 00'
+
+>>> pack_stream_head(8, 1, (5 << 64) + 1, (5 << 64) + 1, 0, 3, 0)[:18].hex(" ")
+'06 00 00 00 00 00 00 00 08 00 00 00 00 00 00 00 01 00'
+>>> pack_entry([b"name", b"ann"]).hex(" ")
+'92 c4 04 6e 61 6d 65 c4 03 61 6e 6e'
+>>> pack_entry_id((5 << 64) + 1).hex()
+'00000000000000050000000000000001'
 
 Scores sort as bytes (sign flipped; negatives inverted; -0 and 0 are one)::
 
@@ -70,11 +91,14 @@ import struct
 import zlib
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgpack
 
 from lmdbredis.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FORMAT_VERSION: Final = 1
 
@@ -91,6 +115,11 @@ SCORES: Final = 7
 CHUNKS: Final = 8
 COUNTS: Final = 9
 GARBAGE: Final = 10
+STREAMS: Final = 11
+GROUPS: Final = 12
+CONSUMERS: Final = 13
+PENDING: Final = 14
+OWNED: Final = 15
 
 TABLE_NAMES: Final = {
     META: b"meta",
@@ -104,6 +133,11 @@ TABLE_NAMES: Final = {
     CHUNKS: b"chunks",
     COUNTS: b"counts",
     GARBAGE: b"garbage",
+    STREAMS: b"stream",
+    GROUPS: b"stream.groups",
+    CONSUMERS: b"stream.consumers",
+    PENDING: b"stream.pending",
+    OWNED: b"stream.owned",
 }
 
 # --- names: long keys, fields and members ---------------------------------------------------------------------------------
@@ -185,8 +219,17 @@ LIST: Final = 2
 SET: Final = 3
 ZSET: Final = 4
 HASH: Final = 5
+STREAM: Final = 6
 STRING_CHUNKS: Final = 7
-ELEMENTS: Final = {LIST: LISTS, SET: SETS, ZSET: ZSETS, HASH: HASHES}  # where the elements of a collection stand
+GROUP: Final = 8  # of no key: what a stream's groups and their consumers are called in `garbage`
+CONSUMER: Final = 9
+ELEMENTS: Final = {
+    LIST: LISTS,
+    SET: SETS,
+    ZSET: ZSETS,
+    HASH: HASHES,
+    STREAM: STREAMS,
+}  # where the elements of a collection stand
 
 TYPE_MASK: Final = 0x3F
 HAS_WHOLE: Final = 0x40
@@ -202,11 +245,13 @@ INLINE_BYTES_MAX: Final = CHUNK_BYTES
 _HEAD: Final = struct.Struct(">QQB")
 _LIST_HEAD: Final = struct.Struct(">QQBQQ")
 _CHUNKS_HEAD: Final = struct.Struct(">QQ")
+_STREAM_HEAD: Final = struct.Struct(">QQB16s16s16sQQ")
 HEAD_BYTES: Final = {
     LIST: _LIST_HEAD.size,
     SET: _HEAD.size,
     ZSET: _HEAD.size,
     HASH: _HEAD.size,
+    STREAM: _STREAM_HEAD.size,
     STRING_CHUNKS: _CHUNKS_HEAD.size,
 }
 
@@ -244,9 +289,18 @@ def pack_head(
     expire_at_ms: int = 0,
     whole: bytes = b"",
 ) -> bytes:
-    """Return the cell of a collection."""
+    """Return the cell of a collection that is no stream."""
     body = _LIST_HEAD.pack(ident, count, flags, first, last) if kind == LIST else _HEAD.pack(ident, count, flags)
     return pack_cell(kind, body, expire_at_ms, whole)
+
+
+def pack_stream_head(
+    ident: int, count: int, first: int, last: int, deleted: int, added: int, groups: int,
+    *, expire_at_ms: int = 0, whole: bytes = b"",
+) -> bytes:  # fmt: skip
+    """Return the cell of a stream: three ids (the first entry's, the last given, the greatest deleted) and three counts."""
+    ids = (pack_entry_id(first), pack_entry_id(last), pack_entry_id(deleted))
+    return pack_cell(STREAM, _STREAM_HEAD.pack(ident, count, 0, *ids, added, groups), expire_at_ms, whole)
 
 
 def body_offset(cell: bytes) -> int:
@@ -271,8 +325,11 @@ def whole_of(cell: bytes) -> bytes:
 
 
 def unpack_head(cell: bytes) -> tuple[int, int, int, int, int]:
-    """Return (id, count, flags, first, last) of a collection's cell; first and last are 0 but for lists."""
+    """Return (id, count, flags, first, last) of a collection's cell; first and last are 0 but for lists and streams."""
     at = body_offset(cell)
+    if cell[0] & TYPE_MASK == STREAM:
+        ident, count, flags, first, last, _, _, _ = _STREAM_HEAD.unpack_from(cell, at)
+        return ident, count, flags, unpack_entry_id(first, 0), unpack_entry_id(last, 0)
     if cell[0] & TYPE_MASK == LIST:
         ident, count, flags, first, last = _LIST_HEAD.unpack_from(cell, at)
         return ident, count, flags, first, last
@@ -306,6 +363,75 @@ def field_value(row: bytes) -> bytes:
 def field_whole(row: bytes) -> bytes:
     """Return the whole long field that a row carries, empty if the field is short."""
     return b"" if row[0] == 0 else row[5 : 5 + unpack_u32(row, 1)]
+
+
+# --- streams -----------------------------------------------------------------------------------------------------------------------
+
+ENTRY_ID_MAX: Final = (1 << 128) - 1
+UNKNOWN: Final = -1  # of a group: how many entries it has read; of a consumer: when it was active
+
+_GROUP: Final = struct.Struct(">Q16sqQQ")
+_CONSUMER: Final = struct.Struct(">QQqQ")
+_PENDING: Final = struct.Struct(">QQQ")
+_pack_entry = msgpack.Packer(autoreset=True).pack
+
+
+def pack_entry_id(entry_id: int) -> bytes:
+    """Return the 16 bytes of an entry's id, whose order is the order of ids."""
+    return entry_id.to_bytes(16, "big")
+
+
+def unpack_entry_id(row_key: bytes, at: int = 8) -> int:
+    """Return the id of an entry, from the key of a row that ends with it."""
+    return int.from_bytes(row_key[at : at + 16], "big")
+
+
+def pack_entry(words: Sequence[bytes]) -> bytes:
+    """Return the row of a stream's entry: its fields and values in turn."""
+    return bytes(_pack_entry(words))
+
+
+def unpack_entry(row: bytes) -> list[bytes]:
+    """Return the fields and values of an entry, in turn. Raises ValueError if the row is none."""
+    words: list[bytes] = msgpack.unpackb(row, max_bin_len=RECORD_BYTES_MAX, max_array_len=RECORD_BYTES_MAX)
+    return words
+
+
+def unpack_stream_head(cell: bytes) -> tuple[int, int, int]:
+    """Return (greatest id deleted, entries ever added, groups) of a stream's cell; `unpack_head` has the rest."""
+    _, _, _, _, _, deleted, added, groups = _STREAM_HEAD.unpack_from(cell, body_offset(cell))
+    return unpack_entry_id(deleted, 0), added, groups
+
+
+def pack_group(ident: int, last: int, read: int, pending: int, consumers: int, whole: bytes) -> bytes:
+    """Return the row of a group."""
+    return _GROUP.pack(ident, pack_entry_id(last), read, pending, consumers) + whole
+
+
+def unpack_group(row: bytes) -> tuple[int, int, int, int, int, bytes]:
+    """Return (id, last id delivered, entries read, pending, consumers, the whole name if it is long)."""
+    ident, last, read, pending, consumers = _GROUP.unpack_from(row)
+    return ident, unpack_entry_id(last, 0), read, pending, consumers, row[_GROUP.size :]
+
+
+def pack_consumer(ident: int, seen_ms: int, active_ms: int, pending: int, whole: bytes) -> bytes:
+    """Return the row of a consumer."""
+    return _CONSUMER.pack(ident, seen_ms, active_ms, pending) + whole
+
+
+def unpack_consumer(row: bytes) -> tuple[int, int, int, int, bytes]:
+    """Return (id, seen_ms, active_ms, pending, the whole name if it is long)."""
+    ident, seen_ms, active_ms, pending = _CONSUMER.unpack_from(row)
+    return ident, seen_ms, active_ms, pending, row[_CONSUMER.size :]
+
+
+pack_pending = _PENDING.pack
+
+
+def unpack_pending(row: bytes) -> tuple[int, int, int]:
+    """Return (consumer id, delivered_ms, deliveries) of a pending entry."""
+    consumer, delivered_ms, deliveries = _PENDING.unpack(row)
+    return consumer, delivered_ms, deliveries
 
 
 # --- meta rows ---------------------------------------------------------------------------------------------------------------------

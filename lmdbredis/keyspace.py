@@ -9,9 +9,10 @@ Laws:
 
 1. A key exists if its row exists and its time has not come. Whoever finds an expired key deletes it first (`Keyspace.may_expire`
    is False where another decides: then it is only hidden).
-2. A collection without elements does not exist: `Database.changed` deletes a key whose count has become 0.
+2. A collection without elements does not exist: `Database.changed` deletes a key whose count has become 0, but for streams,
+   which may be empty.
 3. Counts are exact at every moment: keys, keys with a TTL, the sum of their times, the elements of each collection.
-4. A changed head is written back once for a batch, not once for a command.
+4. A changed head is written back once for a batch, not once for a command; so is a changed `Part`.
 5. `Entry` objects are shared by all commands of a batch and kept in the hot layer; nobody keeps one across batches.
 
 It knows rows, not what the elements of a type are; no reply, no option; `now_ms` is told by the executor.
@@ -23,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import format as fmt
 from lmdbredis.cache import ADMIT_EVERY, VALUE_BYTES_MAX, Cache
+from lmdbredis.entry import Entry, Part
 from lmdbredis.errors import WRONG_TYPE, ReplyError
-from lmdbredis.format import HAS_EXPIRE, NAME_BYTES_MAX, PLAIN_STRING, STRING, STRING_CHUNKS, TYPE_MASK
+from lmdbredis.format import HAS_EXPIRE, NAME_BYTES_MAX, PLAIN_STRING, STREAM, STRING, STRING_CHUNKS, TYPE_MASK
 from lmdbredis.news import News, What
 from lmdbredis.ranks import BLOCK_ROWS, Ranks
 from lmdbredis.table import Row, after_prefix
@@ -34,7 +36,10 @@ if TYPE_CHECKING:
 
     from lmdbredis.store import Store
 
+__all__ = ["TYPE_NAMES", "Database", "Entry", "Found", "Keyspace", "kind_of"]
+
 _IDS_RESERVED: Final = 1024  # ids are taken from the store in portions: one row for a thousand collections
+_PARTS_MAX: Final = 4096  # kept decoded from one batch to the next
 
 TYPE_NAMES: Final = {
     fmt.STRING: b"string",
@@ -43,25 +48,8 @@ TYPE_NAMES: Final = {
     fmt.SET: b"set",
     fmt.ZSET: b"zset",
     fmt.HASH: b"hash",
+    fmt.STREAM: b"stream",
 }
-
-
-class Entry:
-    """A collection's row in `keys`, decoded."""
-
-    __slots__ = ("count", "expire_at_ms", "first", "flags", "id", "key", "kind", "last", "owner", "row_key")
-
-    def __init__(self, row_key: bytes, key: bytes, kind: int, ident: int) -> None:
-        self.row_key = row_key
-        self.key = key  # as the client names it
-        self.kind = kind  # fmt.LIST, ...
-        self.id = ident
-        self.owner = fmt.pack_u64(ident)  # before all rows of the collection
-        self.count = 0  # elements
-        self.flags = 0  # fmt.COUNTED, fmt.UNEVEN
-        self.first = 0  # lists: position of the first element
-        self.last = 0  # lists: position of the last element
-        self.expire_at_ms = 0  # 0 = never
 
 
 Found = bytes | Entry
@@ -215,6 +203,8 @@ class Database:
         ident, count, flags, first, last = fmt.unpack_head(cell)
         entry = Entry(row_key, key, cell[0] & TYPE_MASK, ident)
         entry.count, entry.flags, entry.first, entry.last = count, flags, first, last
+        if entry.kind == STREAM:
+            entry.deleted, entry.added, entry.groups = fmt.unpack_stream_head(cell)
         entry.expire_at_ms = fmt.expire_of(cell)
         return entry
 
@@ -238,7 +228,7 @@ class Database:
         """Take note that an entry was changed; a collection that has become empty is deleted."""
         if self.keyspace.news is not None:
             self._tell(What.CHANGED, entry.key)
-        if entry.count:
+        if entry.count or entry.kind == STREAM:
             self.keyspace.dirty[entry.row_key] = entry
         else:
             self._remove(entry.row_key, entry.key, entry)
@@ -456,7 +446,7 @@ class Database:
         if isinstance(found, Entry):
             moved: Found = Entry(new_row_key, new_key, found.kind, found.id)
             assert isinstance(moved, Entry)
-            moved.count, moved.flags, moved.first, moved.last = found.count, found.flags, found.first, found.last
+            moved.be_like(found)
             moved.expire_at_ms = expire_at_ms
             target.keyspace.dirty[new_row_key] = moved
             target.keyspace.cache.put(new_row_key, moved)
@@ -546,6 +536,8 @@ class Keyspace:
         self.cache = Cache(cache_bytes)
         self.ranks = Ranks(store)
         self.dirty: dict[bytes, Entry] = {}  # entries to be written back
+        self.parts: dict[bytes, Any] = {}  # by the key of their row: parts of collections, decoded
+        self.dirty_parts: dict[bytes, Part] = {}  # those to be written back
         self.decks: dict[int, Any] = {}  # by id of a set: members drawn ahead, see `datatypes.sets`
         self.now_ms = 0  # told by the executor, once for a batch
         self.may_expire = True  # law 1
@@ -566,6 +558,8 @@ class Keyspace:
         """Read what is kept in memory from the rows: at start, and after a repair."""
         self.cache.clear()
         self.dirty.clear()
+        self.parts.clear()
+        self.dirty_parts.clear()
         self.decks.clear()
         if self.news:
             self.news.clear()
@@ -595,11 +589,14 @@ class Keyspace:
         if self.dirty:
             put = self.keys.put
             for row_key, entry in self.dirty.items():
-                put(row_key, fmt.pack_head(
-                    entry.kind, entry.id, entry.count, entry.flags, entry.first, entry.last,
-                    expire_at_ms=entry.expire_at_ms, whole=fmt.whole_if_long(entry.key),
-                ))  # fmt: skip
+                put(row_key, entry.cell())
             self.dirty.clear()
+        if self.dirty_parts:
+            for row_key, part in self.dirty_parts.items():
+                part.table.put(row_key, part.row())
+            self.dirty_parts.clear()
+            if len(self.parts) > _PARTS_MAX:
+                self.parts.clear()
         for database in self._all_databases:
             if database.is_dirty:
                 row = fmt.pack_keyspace(database.keys, database.volatile, database.expire_sum_ms, database.flags)

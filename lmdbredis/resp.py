@@ -12,6 +12,7 @@ exact type of a value (`type(value)`, no subclass search) picks its writer from 
     list, tuple             *2 array                 the same
     dict                    *4 flat array            %2 map
     Pairs [(a, b), ...]     *4 flat array            *2 array of *2 arrays
+    Keyed [(a, b), ...]     *2 array of *2 arrays    %2 map, in which a key may come twice
     Set, set, frozenset     *2 array                 ~2 set
     Push                    *2 array                 >2 push
     Verbatim                bulk                     =9 txt:hello
@@ -53,6 +54,7 @@ __all__ = [
     "OK",
     "PONG",
     "QUEUED",
+    "Keyed",
     "Pairs",
     "PlainRequestParser",
     "Push",
@@ -103,6 +105,12 @@ class Push(list[Any]):
 
 class Pairs(list[tuple[Any, Any]]):
     """Pairs that RESP2 flattens and RESP3 nests: ZRANGE WITHSCORES, HRANDFIELD WITHVALUES."""
+
+    __slots__ = ()
+
+
+class Keyed(list[tuple[Any, Any]]):
+    """Pairs that RESP2 nests and RESP3 writes as a map: XREAD."""
 
     __slots__ = ()
 
@@ -234,6 +242,7 @@ ENCODE2.update(
         tuple: _array2,
         dict: lambda value: _flat(value.items()),
         Pairs: _flat,
+        Keyed: _array2,
         Set: _array2,
         set: _array2,
         frozenset: _array2,
@@ -257,8 +266,12 @@ _set3: Final = _aggregate(b"~", ENCODE3)
 
 
 def _map(value: dict[Any, Any]) -> bytes:
-    packed = _array3(list(chain.from_iterable(value.items())))
-    return b"%%%d" % len(value) + packed[packed.index(b"\r") :]
+    return _keyed(value.items())
+
+
+def _keyed(values: Collection[tuple[Any, Any]]) -> bytes:
+    packed = _array3(list(chain.from_iterable(values)))
+    return b"%%%d" % len(values) + packed[packed.index(b"\r") :]
 
 
 def _pairs3(values: Pairs) -> bytes:
@@ -281,6 +294,7 @@ ENCODE3.update(
         tuple: _array3,
         dict: _map,
         Pairs: _pairs3,
+        Keyed: _keyed,
         Set: _set3,
         set: _set3,
         frozenset: _set3,

@@ -59,6 +59,43 @@ def parse_float(word: bytes) -> float | None:
     return None
 
 
+_UNSIGNED: Final = re.compile(rb"[ \t-\r]*([+-]?)([0-9]+)").fullmatch
+_U64: Final = (1 << 64) - 1
+_ENTRY_ID_BYTES_MAX: Final = 127
+
+
+def _parse_unsigned(word: bytes) -> int | None:
+    """Return the u64 `word` spells as C's strtoull reads it, which wraps what is negative; but ``-1`` and its like spell none."""
+    found = _UNSIGNED(word)
+    if found is None or (found[1] == b"-" and parse_int(word) is not None):
+        return None
+    number = int(found[2])
+    if number > _U64:
+        return None
+    return -number & _U64 if found[1] == b"-" else number
+
+
+def parse_entry_id(word: bytes, sequence: int, *, ends: bool) -> int | None:
+    """Return the id of a stream's entry that `word` spells, ms << 64 | seq, None if it spells none.
+
+    Without a sequence number it is completed by `sequence`. With `ends`, ``-`` and ``+`` are the least and the greatest id.
+    """
+    if len(word) > _ENTRY_ID_BYTES_MAX:
+        return None
+    word = word.partition(b"\0")[0]
+    if word in {b"-", b"+"}:
+        return None if not ends else 0 if word == b"-" else _U64 << 64 | _U64
+    first, dash, second = word.partition(b"-")
+    ms = _parse_unsigned(first)
+    seq = _parse_unsigned(second) if dash else sequence
+    return None if ms is None or seq is None else ms << 64 | seq
+
+
+def format_entry_id(entry_id: int) -> bytes:
+    """Return an id as Redis writes it: ``1526919030474-55``."""
+    return b"%d-%d" % (entry_id >> 64, entry_id & _U64)
+
+
 def format_float(number: float) -> bytes:
     """Return `number` as Redis writes it in replies: ``3.3``, ``17``, ``-0``, ``1e+21``, ``1.5e-9``, ``inf``, ``nan``."""
     if number - number != 0:

@@ -235,6 +235,9 @@ def _value(reader: Reader, cell: bytes) -> tuple[str, Any]:
         return "set", {row or key[8:] for key, row in rows_with(reader, fmt.SETS, owner)}
     if kind == fmt.LIST:
         return "list", [row for _, row in rows_with(reader, fmt.LISTS, owner)]
+    if kind == fmt.STREAM:
+        rows = rows_with(reader, fmt.STREAMS, owner)
+        return "stream", [(fmt.unpack_entry_id(key), fmt.unpack_entry(row)) for key, row in rows]
     return "zset", {row[8:] or key[8:]: fmt.unpack_f64(row) for key, row in rows_with(reader, fmt.ZSETS, owner)}
 
 

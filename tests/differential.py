@@ -37,6 +37,7 @@ from tests.client import (
     pack,
     word_bytes,
 )
+from tests.stream_replies import pending_entries, stream_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -112,6 +113,7 @@ STATES: dict[str, str] = {
     "list": "RPUSH k a b c",
     "set": "SADD k a b c",
     "zset": "ZADD k 1 a 2 b 3 c",
+    "stream": "XADD k 1-1 f v g w",
 }
 
 
@@ -252,6 +254,9 @@ COMPARE: dict[bytes, Rule] = {
     b"PTTL": near(CLOCK_TOLERANCE_MS),
     b"PEXPIRETIME": near(CLOCK_TOLERANCE_MS),
     b"OBJECT IDLETIME": near(CLOCK_TOLERANCE_SECONDS),
+    b"XINFO STREAM": stream_info,
+    b"XINFO CONSUMERS": stream_info,
+    b"XPENDING": pending_entries,
     b"TIME": kind_only,
     b"LASTSAVE": kind_only,
     # Each server's own accounting.
@@ -264,7 +269,10 @@ COMPARE: dict[bytes, Rule] = {
     b"CLIENT LIST": kind_only,
     b"INFO": kind_only,
     b"HELLO": hello,
-    **{name + b" HELP": help_text for name in (b"OBJECT", b"CLIENT", b"CONFIG", b"COMMAND", b"DEBUG", b"MEMORY")},
+    **{
+        name + b" HELP": help_text
+        for name in (b"OBJECT", b"CLIENT", b"CONFIG", b"COMMAND", b"DEBUG", b"MEMORY", b"XGROUP", b"XINFO")
+    },
 }
 
 
@@ -607,6 +615,7 @@ READ: dict[bytes, tuple[str, ...]] = {
     b"list": ("LRANGE", "{key}", "0", "-1"),
     b"set": ("SMEMBERS", "{key}"),
     b"zset": ("ZRANGE", "{key}", "0", "-1", "WITHSCORES"),
+    b"stream": ("XINFO", "STREAM", "{key}", "FULL", "COUNT", "0"),
 }
 
 

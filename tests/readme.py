@@ -30,6 +30,7 @@ GROUPS = {  # of the manual, in the order of this README
     "list": "Lists",
     "set": "Sets",
     "sorted-set": "Sorted sets",
+    "stream": "Streams",
     "transactions": "Transactions",
     "pubsub": "Publish and subscribe",
     "generic": "Keys",

@@ -54,6 +54,13 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[bytes, byte
         f"RPUSH List {' '.join(f'e{n}' for n in range(MANY))}", "LINSERT List BEFORE e100 middle", "RPUSH uneven a b c",
         "LINSERT uneven BEFORE b x", f"RPUSH even {' '.join(f'e{n}' for n in range(MANY))}", f"PEXPIREAT Zset {far}",
         f"HSET gone {' '.join(f'f{n} v' for n in range(MANY))}", "SET gone2 " + "x" * 20_000, "DEL gone gone2",
+        "XADD stream 1-1 a b", "XADD stream 2-1 a b", "XADD stream 3-1 a b", "XDEL stream 2-1", "XGROUP CREATE stream group 0",
+        f"XGROUP CREATE stream {LONG} 0", "XREADGROUP GROUP group ann COUNT 1 STREAMS stream >",
+        f"XREADGROUP GROUP group {LONG} STREAMS stream >", "XGROUP CREATE empty group $ MKSTREAM",
+        "XGROUP CREATECONSUMER empty group ann", "XADD Gone 1-1 a b", "XGROUP CREATE Gone group 0",
+        "XREADGROUP GROUP group ann STREAMS Gone >", "DEL Gone", "XGROUP CREATE stream gone 0",
+        "XREADGROUP GROUP gone ann STREAMS stream >", "XGROUP DESTROY stream gone", "XGROUP CREATECONSUMER stream group bob",
+        "XGROUP DELCONSUMER stream group bob",
         "SELECT 3", "SET other value", f"SADD dead {' '.join(f'm{n}' for n in range(MANY))}", "SET dead2 v PXAT 1000000000000000",
         "FLUSHDB", "SET other value", "SELECT 5", *(f"SET key{n} v" for n in range(BLOCK_ROWS + 10)),
     ]  # fmt: skip
@@ -228,6 +235,55 @@ def _foreign_database(rows: Rows) -> None:
     rows.tables[fmt.META][fmt.META_DATABASES] = fmt.pack_databases(databases)
 
 
+def _stream_head(at: int, value: int) -> Callable[[Rows], None]:
+    """Return what changes a number in the head of a stream: id, count, first, last, deleted, added, groups."""
+
+    def apply(rows: Rows) -> None:
+        row_key, cell = head_of(rows, "stream")
+        ident, count, _, first, last = fmt.unpack_head(cell)
+        fields = [ident, count, first, last, *fmt.unpack_stream_head(cell)]
+        fields[at] = value
+        rows.tables[fmt.KEYS][row_key] = fmt.pack_stream_head(*fields)
+
+    return apply
+
+
+def _group_row(rows: Rows) -> bytes:
+    """Return the row of the group that has pending entries."""
+    return rows.tables[fmt.GROUPS][owner_of(rows, "stream") + b"group"]
+
+
+def _group(at: int, value: int | bytes) -> Callable[[Rows], None]:
+    """Return what changes a field of that group: id, last, read, pending, consumers, whole name."""
+
+    def apply(rows: Rows) -> None:
+        fields = list(fmt.unpack_group(_group_row(rows)))
+        fields[at] = value
+        rows.tables[fmt.GROUPS][owner_of(rows, "stream") + b"group"] = fmt.pack_group(*fields)
+
+    return apply
+
+
+def _under_group(table: int, row: bytes | Callable[[bytes], bytes] | None) -> Callable[[Rows], None]:
+    """Return what puts or deletes the first row under that group's id."""
+
+    def apply(rows: Rows) -> None:
+        key = first_row(rows, table, _group_row(rows)[:8])
+        change(table, key, row(rows.tables[table][key]) if callable(row) else row)(rows)
+
+    return apply
+
+
+def _owned(row: bytes | None, skip: int) -> Callable[[Rows], None]:
+    """Return what puts or deletes a row under the id of that group's first consumer: his name, then what he owns."""
+
+    def apply(rows: Rows) -> None:
+        consumer = rows.tables[fmt.CONSUMERS][first_row(rows, fmt.CONSUMERS, _group_row(rows)[:8])]
+        change(fmt.OWNED, first_row(rows, fmt.OWNED, consumer[:8], skip), row)(rows)
+
+    return apply
+
+
 U32 = fmt.pack_u32
 # What is broken -> (how, a part of one of the lines that say so).
 BROKEN: dict[str, tuple[Callable[[Rows], None], str]] = {
@@ -357,6 +413,67 @@ BROKEN: dict[str, tuple[Callable[[Rows], None], str]] = {
         "no owner that is counted",
     ),
     "a block of no keyspace": (change(fmt.COUNTS, bytes((fmt.KEYS,)) + U32(999), U32(1)), "no owner that is counted"),
+    "a stream's count": (_stream_head(1, 5), "entries, there are"),
+    "a stream's count beyond what was added": (_stream_head(1, 50), "of 3 ever added"),
+    "a stream that says it is empty": (_stream_head(1, 0), "has 0 entries, and the first is"),
+    "a stream's first": (_stream_head(2, 1), "an id that does not go with the head"),
+    "a stream's last": (_stream_head(3, (2 << 64) + 1), "an id that does not go with the head"),
+    "a stream's last before its first": (_stream_head(3, 1), "its last id is less than another"),
+    "a stream's greatest deleted": (_stream_head(4, 99 << 64), "its last id is less than another"),
+    "a stream's groups": (_stream_head(6, 7), "its key says 7 groups, there are 2"),
+    "a stream beyond next_id": (_stream_head(0, 1 << 40), "next_id is"),
+    "an entry lost": (_row_of("stream", fmt.STREAMS, None, skip=1), "entries, there are 1"),
+    "an entry that is none": (_row_of("stream", fmt.STREAMS, b"\x91\xc4\x01a"), "no fields and values"),
+    "an entry that is a number": (_row_of("stream", fmt.STREAMS, b"\x07"), "no fields and values"),
+    "an entry of texts": (_row_of("stream", fmt.STREAMS, b"\x92\xa1a\xa1b"), "no fields and values"),
+    "an entry's id": (_add("stream", fmt.STREAMS, b"abc", b"\x92\xc4\0\xc4\0"), "an id that does not go"),
+    "entries of nobody": (change(fmt.STREAMS, fmt.pack_u64(1 << 50) + bytes(16), b"v"), "neither a key nor garbage"),
+    "all entries lost": (lambda rows: rows.tables[fmt.STREAMS].clear(), "has no rows, its key says 2"),
+    "an owner too short": (change(fmt.STREAMS, b"abc", b"v"), "too short"),
+    "a group too short": (_row_of("stream", fmt.GROUPS, b"abc"), "too short"),
+    "a group of nobody": (
+        change(fmt.GROUPS, fmt.pack_u64(1 << 50) + b"g", fmt.pack_group(1 << 51, 0, 0, 0, 0, b"")),
+        "neither a key nor garbage leads to the stream",
+    ),
+    "a group's name": (_group(5, b"whole"), "a short name's row carries"),
+    "a group's read": (_group(2, -7), "has read -7 entries"),
+    "a group's pending": (_group(3, 9), "says 9 pending, there are 2; its consumers say 2"),
+    "a group's consumers": (_group(4, 9), "says 9 consumers, there are 2"),
+    "a group's id": (_group(0, 1 << 50), "the group 1125899906842624 says 2 pending, there are 0"),
+    "two groups, one id": (
+        lambda rows: _add("stream", fmt.GROUPS, b"twin", _group_row(rows))(rows),
+        "belongs to two groups",
+    ),
+    "a consumer too short": (_under_group(fmt.CONSUMERS, b"abc"), "too short"),
+    "a consumer lost": (_under_group(fmt.CONSUMERS, None), "the group has no consumer"),
+    "a consumer's name": (_under_group(fmt.CONSUMERS, lambda row: row + b"whole"), "a short name's row carries"),
+    "a consumer's time": (
+        _under_group(fmt.CONSUMERS, lambda row: row[:16] + b"\xff" * 7 + b"\0" + row[24:]),
+        "was active at -256",
+    ),
+    "a consumer's pending": (_under_group(fmt.CONSUMERS, lambda row: row[:31] + b"\x09"), "says 9 pending, owns 1"),
+    "a consumer's id": (_under_group(fmt.CONSUMERS, lambda row: b"\1" + row[1:]), "does not carry its name"),
+    "a consumer of nobody": (
+        change(fmt.CONSUMERS, fmt.pack_u64(1 << 50) + b"c", fmt.pack_consumer(1 << 51, 0, 0, 0, b"")),
+        "neither a stream nor garbage leads to the group",
+    ),
+    "a pending entry lost": (_under_group(fmt.PENDING, None), "the entry is not pending for this consumer"),
+    "a pending entry too short": (_under_group(fmt.PENDING, b"abc"), "the row has 3 bytes"),
+    "a pending entry of nobody": (
+        change(fmt.PENDING, fmt.pack_u64(1 << 50) + bytes(16), fmt.pack_pending(1, 1, 1)),
+        "neither a stream nor garbage leads to the group",
+    ),
+    "a pending entry of another consumer": (
+        _under_group(fmt.PENDING, fmt.pack_pending(1 << 50, 1, 1)),
+        "the group has no consumer",
+    ),
+    "what is owned lost": (_owned(None, skip=1), "does not own it"),
+    "an owner's name lost": (_owned(None, skip=0), "does not carry its name"),
+    "what is owned with a value": (_owned(b"v", skip=1), "more than the id of an entry"),
+    "what nobody owns": (
+        change(fmt.OWNED, fmt.pack_u64(1 << 50) + bytes(16), b""),
+        "neither a group nor garbage leads to the consumer",
+    ),
     "rows of nobody": (
         change(fmt.HASHES, fmt.pack_u64(1 << 50) + b"f", b"\0v"),
         "neither a key nor garbage leads to it",
@@ -443,6 +560,12 @@ def _is_of_garbage(tables: dict[int, dict[bytes, bytes]], table: int, key: bytes
     keyspace = key[1:5] if table == fmt.COUNTS else owner[:4]
     if table in {fmt.META, fmt.GARBAGE}:
         return False
+    if table in {fmt.CONSUMERS, fmt.PENDING}:  # of a group that is garbage, or whose stream is
+        groups = {row[:8]: group for group, row in tables[fmt.GROUPS].items()}
+        return owner in garbage or groups[owner][:8] in garbage
+    if table == fmt.OWNED and owner not in garbage:
+        group = next(found[:8] for found, row in tables[fmt.CONSUMERS].items() if row[:8] == owner)
+        return _is_of_garbage(tables, fmt.CONSUMERS, group)
     if table in {fmt.KEYS, fmt.EXPIRES} or key[:1] == bytes((fmt.KEYS,)):
         return keyspace in garbage
     return owner in garbage

@@ -40,6 +40,33 @@ GOLDEN = {
         fmt.pack_head(fmt.HASH, 6, 9, 0, expire_at_ms=255),
         "85 00000000000000ff 0000000000000006 0000000000000009 00",
     ),
+    "cell: stream with expiry": (
+        fmt.pack_stream_head(8, 2, (5 << 64) + 1, (6 << 64) + 2, 7, 9, 3, expire_at_ms=255),
+        (
+            "86 00000000000000ff 0000000000000008 0000000000000002 00 0000000000000005 0000000000000001"
+            "0000000000000006 0000000000000002 0000000000000000 0000000000000007 0000000000000009 0000000000000003"
+        ),
+    ),
+    "stream: entry": (fmt.pack_entry((b"name", b"\0\xff")), "92 c404 6e616d65 c402 00ff"),
+    "stream: id": (fmt.pack_entry_id((1526919030474 << 64) + 55), "00000163837766ca 0000000000000037"),
+    "stream: group": (
+        fmt.pack_group(11, (5 << 64) + 1, fmt.UNKNOWN, 2, 3, b""),
+        "000000000000000b 0000000000000005 0000000000000001 ffffffffffffffff 0000000000000002 0000000000000003",
+    ),
+    "stream: long-named group": (
+        fmt.pack_group(11, 0, 4, 0, 0, LONG),
+        "000000000000000b 0000000000000000 0000000000000000 0000000000000004 0000000000000000 0000000000000000"
+        + LONG.hex(),
+    ),
+    "stream: consumer": (
+        fmt.pack_consumer(12, 1000, 999, 2, b""),
+        "000000000000000c 00000000000003e8 00000000000003e7 0000000000000002",
+    ),
+    "stream: consumer never active, long-named": (
+        fmt.pack_consumer(12, 1000, fmt.UNKNOWN, 0, LONG),
+        "000000000000000c 00000000000003e8 ffffffffffffffff 0000000000000000" + LONG.hex(),
+    ),
+    "stream: pending": (fmt.pack_pending(12, 1000, 2), "000000000000000c 00000000000003e8 0000000000000002"),
     "hash: field": (fmt.pack_field(b"f", b"value"), "00 76616c7565"),
     "hash: long field": (fmt.pack_field(LONG, b"v"), "40 00000200" + LONG.hex() + "76"),
     "long name": (fmt.stored_name(LONG), LONG[:465].hex() + "43d6c8c9d71d2bf482bc9fdcb35a5496"),
@@ -98,11 +125,13 @@ def test_numbers():
     """Numbers that stand on disk keep their meaning: a changed one would read old stores as something else."""
     names = {
         0: b"meta", 1: b"keys", 2: b"expires", 3: b"hash", 4: b"set", 5: b"list", 6: b"zset", 7: b"zset.score", 8: b"chunks",
-        9: b"counts", 10: b"garbage",
+        9: b"counts", 10: b"garbage", 11: b"stream", 12: b"stream.groups", 13: b"stream.consumers", 14: b"stream.pending",
+        15: b"stream.owned",
     }  # fmt: skip
 
     assert names == {number: fmt.TABLE_NAMES[number] for number in names}
     assert (1, 2, 3, 4, 5, 7) == (fmt.STRING, fmt.LIST, fmt.SET, fmt.ZSET, fmt.HASH, fmt.STRING_CHUNKS)
+    assert (6, 8, 9) == (fmt.STREAM, fmt.GROUP, fmt.CONSUMER)
     assert (1, 2, 4) == (fmt.COUNTED, fmt.UNEVEN, fmt.SIGNED_ZERO)
     assert (0x40, 0x80, 8160) == (fmt.HAS_WHOLE, fmt.HAS_EXPIRE, fmt.CHUNK_BYTES)
     assert (480, 465, 481) == (fmt.NAME_BYTES_MAX, fmt.PREFIX_BYTES, fmt.LONG_NAME_BYTES)
@@ -153,6 +182,42 @@ def test_heads(kind: int, ident: int, count: int, flags: int, first: int, last: 
     assert (ident, count, flags, *ends) == fmt.unpack_head(cell)
     assert (expire_at_ms, fmt.whole_if_long(key)) == (fmt.expire_of(cell), fmt.whole_of(cell))
     assert fmt.HEAD_BYTES[kind] == len(cell) - fmt.body_offset(cell)
+
+
+U128 = st.integers(0, fmt.ENTRY_ID_MAX)
+I64 = st.integers(-1, (1 << 63) - 1)
+
+
+@given(U64, U64, U128, U128, U128, U64, U64, U64, NAMES)
+def test_stream_heads(ident, count, first, last, deleted, added, groups, expire_at_ms, key):
+    """A stream's cell gives back what was packed, whatever stands before its body."""
+    cell = fmt.pack_stream_head(
+        ident, count, first, last, deleted, added, groups, expire_at_ms=expire_at_ms, whole=fmt.whole_if_long(key)
+    )
+
+    assert (ident, count, 0, first, last) == fmt.unpack_head(cell)
+    assert (deleted, added, groups) == fmt.unpack_stream_head(cell)
+    assert (expire_at_ms, fmt.whole_if_long(key)) == (fmt.expire_of(cell), fmt.whole_of(cell))
+    assert fmt.HEAD_BYTES[fmt.STREAM] == len(cell) - fmt.body_offset(cell)
+
+
+@given(U64, U128, I64, U64, U64, NAMES)
+def test_groups_and_consumers(ident, last, number, pending, consumers, name):
+    """Rows of groups, consumers and pending entries give back what was packed."""
+    whole = fmt.whole_if_long(name)
+    group, consumer = (ident, last, number, pending, consumers, whole), (ident, pending, number, consumers, whole)
+
+    assert group == fmt.unpack_group(fmt.pack_group(*group))
+    assert consumer == fmt.unpack_consumer(fmt.pack_consumer(*consumer))
+    assert (ident, pending, consumers) == fmt.unpack_pending(fmt.pack_pending(ident, pending, consumers))
+
+
+@given(st.lists(st.binary(max_size=300), min_size=2, max_size=40), U128, U128)
+def test_entries(words, one, other):
+    """An entry's words come back as they were; packed ids compare as ids do."""
+    assert words == fmt.unpack_entry(fmt.pack_entry(words))
+    assert (one < other) == (fmt.pack_entry_id(one) < fmt.pack_entry_id(other))
+    assert one == fmt.unpack_entry_id(b"8 bytes." + fmt.pack_entry_id(one))
 
 
 @given(NAMES, st.binary(max_size=100))

@@ -42,7 +42,8 @@ ONLY = {
     "lmdbredis.disk": {"__main__", "server", "store", "wal"},
 }
 SUB_DATABASES = {
-    "META", "KEYS", "EXPIRES", "HASHES", "SETS", "LISTS", "ZSETS", "SCORES", "CHUNKS", "COUNTS", "GARBAGE", "TABLE_NAMES",
+    "META", "KEYS", "EXPIRES", "HASHES", "SETS", "LISTS", "ZSETS", "SCORES", "CHUNKS", "COUNTS", "GARBAGE", "STREAMS", "GROUPS",
+    "CONSUMERS", "PENDING", "OWNED", "TABLE_NAMES",
 }  # fmt: skip
 # What a command may not name: rows and whatever holds them.
 BELOW_COMMANDS = {"lmdb", "lmdbredis.store", "lmdbredis.table", "lmdbredis.ranks", "lmdbredis.wal", "lmdbredis.disk"}

@@ -47,6 +47,7 @@ MEMBERS = [
     b"m" * 520 + b"b",
     b"y" * 5000,
 ]
+IDS = ["1-0", "1-1", "1-2", "2-0", "2-1", "3-0", "3-1", "4-0", "5-0", "9-9"]
 SCORES = ["0", "1", "2", "3", "-1", "2.5", "1e3", "inf", "-inf"]
 ODD_NUMBERS = ["abc", "", "1.5", "nan", "9223372036854775807", "-9223372036854775808", "9223372036854775808", " 1"]
 
@@ -108,6 +109,55 @@ SLOTS: dict[str, st.SearchStrategy[tuple[Word, ...]]] = {
     "{many}": phrase("|COUNT 1|COUNT 100"),
     "{lpos}": phrase("|RANK 2|RANK -1|COUNT 0|COUNT 2|MAXLEN 3|RANK -1 COUNT 0|RANK 0"),
 }
+
+SLOTS |= {
+    "{id}": words(st.sampled_from([*IDS, *IDS, "0", "abc", "-", "7-"])),
+    "{id*}": words(st.sampled_from(IDS), most=3),
+    "{new}": words(st.sampled_from(["1-*", "2-*", "3-*", "3-1", "4-*", "9-9", "5", "*x"])),
+    "{low}": words(st.sampled_from(["-", "+", "1", "(1-1", "2-1", "(", "3"])),
+    "{trim}": phrase("|||MAXLEN 3|MINID 2|MAXLEN = 1|NOMKSTREAM|MAXLEN ~ 2|NOMKSTREAM MINID 3-1"),
+    "{group}": phrase("g|g|h"),
+    "{consumer}": words(st.sampled_from([b"ann", b"bob", b"c" * 600])),
+    "{after}": phrase(">|>|>|0|1-1|2"),
+    "{claim}": phrase("|JUSTID|FORCE|FORCE RETRYCOUNT 3|RETRYCOUNT 5 JUSTID|LASTID 2-1|TIME 1000|BOGUS"),
+    "{noack}": phrase("|||NOACK"),
+}
+STREAM_LINES = lines_of("""
+    XADD {k} {trim} {new} {m} {v}
+    XADD {k} {new} {m} {v} {m} {v}
+    XADD {k} {new} {m} {v}
+    XLEN {k}
+    XRANGE {k} {low} + {many}
+    XREVRANGE {k} + {low} {many}
+    XREAD {many} STREAMS {k} {id}
+    XREAD STREAMS {k} {k} {id} {id}
+    XDEL {k} {id*}
+    XTRIM {k} MAXLEN {count}
+    XTRIM {k} MINID {id}
+    XSETID {k} {id}
+    XGROUP CREATE {k} {group} {id} MKSTREAM
+    XGROUP CREATE {k} {group} $ MKSTREAM
+    XGROUP CREATE {k} {group} 0
+    XGROUP SETID {k} {group} {id}
+    XGROUP DESTROY {k} {group}
+    XGROUP CREATECONSUMER {k} {group} {consumer}
+    XGROUP DELCONSUMER {k} {group} {consumer}
+    XREADGROUP GROUP {group} {consumer} {many} {noack} STREAMS {k} {after}
+    XREADGROUP GROUP {group} {consumer} COUNT 2 STREAMS {k} {after}
+    XREADGROUP GROUP {group} {consumer} STREAMS {k} {k} {after} {after}
+    XACK {k} {group} {id*}
+    XPENDING {k} {group}
+    XPENDING {k} {group} {low} + {n}
+    XPENDING {k} {group} - + 9 {consumer}
+    XCLAIM {k} {group} {consumer} 0 {id*} {claim}
+    XAUTOCLAIM {k} {group} {consumer} 0 {low} {many}
+    XINFO STREAM {k} FULL
+    XINFO GROUPS {k}
+    DEL {k}
+    COPY {k} {k} {replace}
+    RENAME {k} {k}
+    PEXPIREAT {k} {far} {when}
+""")
 
 LINES = lines_of("""
     SET {k} {v} {set}
@@ -234,6 +284,7 @@ LINES = lines_of("""
     PERSIST {k}
 """)
 TEMPLATES = [tuple(line.split()) for line in LINES]
+STREAM_TEMPLATES = [tuple(line.split()) for line in STREAM_LINES]
 LEX_LINES = [
     tuple(line.split())
     for line in lines_of("""
@@ -289,6 +340,11 @@ class Machine(RuleBasedStateMachine):
     @rule(script=st.lists(commands(LEX_LINES), min_size=1, max_size=6))
     def lex(self, script: list[tuple[Word, ...]]) -> None:
         """A pipeline on a sorted set whose scores are all equal."""
+        self.say(script)
+
+    @rule(script=st.lists(commands(STREAM_TEMPLATES), min_size=1, max_size=20))
+    def streams(self, script: list[tuple[Word, ...]]) -> None:
+        """A pipeline of commands on streams."""
         self.say(script)
 
     @rule(database=st.sampled_from(list(DATABASES)))

@@ -26,6 +26,7 @@ from lmdbredis.requests import LINE_BYTES_MAX, split_inline
 from lmdbredis.resp import (
     NULL_ARRAY,
     OK,
+    Keyed,
     Pairs,
     PlainRequestParser,
     Push,
@@ -413,6 +414,12 @@ def test_linear_time(kind):
         ),
         (Pairs([(b"a", 1.5)]), b"*2\r\n$1\r\na\r\n$3\r\n1.5\r\n", b"*1\r\n*2\r\n$1\r\na\r\n,1.5\r\n"),
         (Pairs(), b"*0\r\n", None),
+        (
+            Keyed([(b"a", [1]), (b"a", [])]),
+            b"*2\r\n*2\r\n$1\r\na\r\n*1\r\n:1\r\n*2\r\n$1\r\na\r\n*0\r\n",
+            b"%2\r\n$1\r\na\r\n*1\r\n:1\r\n$1\r\na\r\n*0\r\n",
+        ),
+        (Keyed(), b"*0\r\n", b"%0\r\n"),
         (Verbatim(b"hi"), b"$2\r\nhi\r\n", b"=6\r\ntxt:hi\r\n"),
         (OK, b"+OK\r\n", None),
         (Simple(b"Background saving started"), b"+Background saving started\r\n", None),

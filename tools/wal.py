@@ -25,6 +25,7 @@ _KINDS: Final = {
     fmt.SET: "set",
     fmt.ZSET: "zset",
     fmt.HASH: "hash",
+    fmt.STREAM: "stream",
 }
 
 

@@ -151,7 +151,7 @@ def _keys(words: Sequence[bytes]) -> tuple[Command, list[int]]:
         positions = command_notes.key_positions(found, words)
     except ReplyError:
         positions = []
-    if not positions or (found.keys_of is not None and positions[-1] != _last_of_numbered(found, words)):
+    if not positions or (command_notes.is_numbered(found) and positions[-1] != _last_of_numbered(found, words)):
         raise ReplyError(KEYS_INVALID)
     return found, positions
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import cursors, pattern
 from lmdbredis import format as fmt
 from lmdbredis.arguments import Arguments, integer, small_integer
-from lmdbredis.datatypes import hashes, lists, outside, sets, strings, zsets
+from lmdbredis.datatypes import hashes, lists, outside, sets, streams_groups, strings, zsets
 from lmdbredis.errors import (
     DB_OUT_OF_RANGE,
     EXPIRE_GT_AND_LT,
@@ -46,6 +46,7 @@ _COPY: Final[dict[int, Callable[[Database, Any, Database, bytes, int], None]]] =
     fmt.SET: sets.copy,
     fmt.ZSET: zsets.copy,
     fmt.HASH: hashes.copy,
+    fmt.STREAM: streams_groups.copy,
 }
 
 

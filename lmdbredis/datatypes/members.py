@@ -60,7 +60,7 @@ def copy_head(entry: Entry, target: Database, new_key: bytes, expire_at_ms: int)
     """Let `new_key` be a collection like `entry` under an id of its own, whatever it was before; its rows are still to come."""
     target.delete(new_key)
     copied = target.create(new_key, entry.kind)
-    copied.count, copied.flags, copied.first, copied.last = entry.count, entry.flags, entry.first, entry.last
+    copied.be_like(entry)
     target.changed(copied)
     if expire_at_ms:
         target.set_expiry(new_key, copied, expire_at_ms)

@@ -104,6 +104,7 @@ _ENCODINGS: Final[dict[int, Callable[[Database, Entry, Config], bytes]]] = {
     fmt.SET: _set,
     fmt.ZSET: _zset,
     fmt.LIST: _list,
+    fmt.STREAM: lambda _db, _entry, _config: b"stream",
 }
 
 
@@ -142,10 +143,7 @@ def size_bytes(db: Database, key: bytes, found: Found, samples: int) -> int:
             return head + len(found)
         length = strings.length_of(found)
         return head + len(found) + length + -(-length // fmt.CHUNK_BYTES) * (ROW_BYTES + _OWNER_BYTES + 4)
-    cell = fmt.pack_head(
-        found.kind, found.id, found.count, found.flags, expire_at_ms=found.expire_at_ms, whole=fmt.whole_if_long(key)
-    )  # fmt: skip
-    return head + len(cell) + elements_bytes(db, found, samples)
+    return head + len(found.cell()) + elements_bytes(db, found, samples)
 
 
 def elements_bytes(db: Database, entry: Entry, samples: int) -> int:
@@ -171,4 +169,5 @@ _row_bytes: Final[dict[int, Callable[[Row], int]]] = {
     fmt.SET: _plain_row_bytes,
     fmt.HASH: _plain_row_bytes,
     fmt.ZSET: _zset_row_bytes,
+    fmt.STREAM: _plain_row_bytes,
 }

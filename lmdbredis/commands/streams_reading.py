@@ -1,0 +1,214 @@
+"""XREAD and XREADGROUP: reading what comes after an id, from several streams, and waiting for it. Source: the Redis 7.2 manual.
+
+Theory. XREAD only reads. XREADGROUP reads for a consumer of a group: with the id ``>`` what nobody of the group was given, which
+is then pending; with another id again what is pending for the consumer. Who finds nothing and may wait raises `Wait`; a
+consumer that waits is known to its group all the same, as in Redis.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from lmdbredis.arguments import Arguments, entry_id, integer
+from lmdbredis.blocking import Wait
+from lmdbredis.datatypes import streams, streams_groups
+from lmdbredis.errors import (
+    GROUP_MISSING,
+    MEANINGLESS_ID,
+    NEW_WITHOUT_GROUP,
+    NO_GROUP_TO_READ,
+    ONLY_XREADGROUP,
+    STREAMS_UNBALANCED,
+    SYNTAX,
+    TIMEOUT_NEGATIVE,
+    TIMEOUT_NOT_INTEGER,
+    TIMEOUT_TOO_LONG,
+    ReplyError,
+    shown,
+)
+from lmdbredis.format import ENTRY_ID_MAX, STREAM
+from lmdbredis.registry import MOVABLEKEYS, READ, WRITE, Context, Flag, command
+from lmdbredis.resp import NULL_ARRAY, Keyed
+from lmdbredis.words import INTEGER_MAX, format_entry_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lmdbredis.datatypes.streams_groups import Consumer, Group
+    from lmdbredis.keyspace import Entry
+
+_TIMEOUT_MS_MAX: Final = INTEGER_MAX - (1 << 42)  # so that a time this far off is still a number
+_REPEATED_BYTES_MAX: Final = 1024  # of a request that is remembered
+_VALUES: Final = {b"BLOCK": 1, b"COUNT": 1, b"GROUP": 2, b"NOACK": 0}  # words that follow an option
+
+
+def _keys_of(words: Sequence[bytes]) -> list[int]:
+    """Return the positions of the keys in a request: the first half of what follows STREAMS."""
+    at = 1
+    while at < len(words) and (name := words[at].upper()) in _VALUES:
+        at += 1 + _VALUES[name]
+    if at >= len(words) or words[at].upper() != b"STREAMS":
+        return []
+    return list(range(at + 1, at + 1 + (len(words) - at - 1) // 2))
+
+
+class _Request:
+    """What XREAD and XREADGROUP are asked."""
+
+    __slots__ = ("count", "group", "ids", "keys", "timeout_ms", "without_pending")
+
+    def __init__(self, name: str, words: Sequence[bytes]) -> None:
+        """Read the words. Raises ReplyError."""
+        self.count = 0  # entries of each stream; 0 = all
+        self.timeout_ms: int | None = None  # None: nobody waits
+        self.group: tuple[bytes, bytes] | None = None  # names of group and consumer
+        self.without_pending = False
+        options, is_group = Arguments(words), name == "xreadgroup"
+        while options:
+            if options.accept(b"BLOCK", 1):
+                self.timeout_ms = _timeout_ms(options.next())
+            elif options.accept(b"COUNT", 1):
+                self.count = max(integer(options.next()), 0)
+            elif options.accept(b"STREAMS", 1):
+                break
+            elif options.accept(b"GROUP", 2):
+                if not is_group:
+                    raise ReplyError(ONLY_XREADGROUP % "GROUP")
+                self.group = (options.next(), options.next())
+            elif options.accept(b"NOACK"):
+                if not is_group:
+                    raise ReplyError(ONLY_XREADGROUP % "NOACK")
+                self.without_pending = True
+            else:
+                raise ReplyError(SYNTAX)
+        if not options:
+            raise ReplyError(SYNTAX)
+        if len(options) % 2:
+            raise ReplyError(STREAMS_UNBALANCED % (name, ">" if is_group else "$"))
+        if is_group and self.group is None:
+            raise ReplyError(GROUP_MISSING)
+        half = len(options) // 2
+        self.keys = options.take(half)
+        self.ids = options.take(half)
+
+
+def _timeout_ms(word: bytes) -> int:
+    """Return how long to wait, 0 = for ever. Raises ReplyError."""
+    timeout_ms = integer(word, TIMEOUT_NOT_INTEGER)
+    if timeout_ms < 0:
+        raise ReplyError(TIMEOUT_NEGATIVE)
+    if timeout_ms > _TIMEOUT_MS_MAX:
+        raise ReplyError(TIMEOUT_TOO_LONG)
+    return timeout_ms
+
+
+@lru_cache(maxsize=256)
+def _repeated_request(words: tuple[bytes, ...]) -> _Request:
+    """Return what XREADGROUP is asked: consumers ask the same every time. Raises ReplyError."""
+    return _Request("xreadgroup", words)
+
+
+def _shown(items: Sequence[tuple[int, list[bytes] | None]]) -> list[list[Any]]:
+    """Return entries as they are replied; of one that is deleted only the id is left."""
+    return [[format_entry_id(found), NULL_ARRAY if words is None else words] for found, words in items]
+
+
+@command(
+    "XREAD", flags=READ | Flag.BLOCKING | MOVABLEKEYS, keys=(0, 0, 0), keys_of=_keys_of
+)  # fmt: skip
+def xread(cx: Context, word: bytes, following: bytes, third: bytes, *words: bytes) -> Any:
+    """XREAD [COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...] -- Returns the entries of several streams after an id for each; waits for one if there is none and that is wanted. O(log N + M) for each stream, M entries returned. Since 5.0.0."""
+    every = (word, following, third, *words)
+    request = _Request("xread", every)
+    read: list[tuple[bytes, Entry | None, int]] = []
+    for key, id_ in zip(request.keys, request.ids, strict=True):
+        entry = cx.db.open(key, STREAM)
+        read.append((key, entry, _after(cx, entry, id_)))
+    served = Keyed()
+    for key, entry, after in read:
+        if entry is not None and after < entry.last:
+            items = streams.get_range(cx.db, entry, after + 1, ENTRY_ID_MAX, request.count)
+            if items:
+                served.append((key, _shown(items)))
+    if served:
+        return served
+    if request.timeout_ms is None:
+        return NULL_ARRAY
+    fixed = [
+        format_entry_id(after) if id_ == b"$" else id_
+        for id_, (_, _, after) in zip(request.ids, read, strict=True)
+    ]  # fmt: skip
+    before = every[: len(every) - len(fixed)]
+    raise Wait(request.keys, STREAM, request.timeout_ms, NULL_ARRAY, [b"XREAD", *before, *fixed])
+
+
+def _after(cx: Context, entry: Entry | None, word: bytes) -> int:
+    """Return the id after which XREAD reads a stream. Raises ReplyError."""
+    if word == b"$":
+        return 0 if entry is None else entry.last
+    if word == b">":
+        raise ReplyError(NEW_WITHOUT_GROUP)
+    if word == b"+":
+        return 0 if entry is None else max(entry.last - 1, 0)
+    return entry_id(word)
+
+
+@command(
+    "XREADGROUP", flags=WRITE | Flag.BLOCKING | MOVABLEKEYS, keys=(0, 0, 0), keys_of=_keys_of
+)  # fmt: skip
+def xreadgroup(
+    cx: Context, word: bytes, group: bytes, consumer: bytes, streams_word: bytes, key: bytes, id_: bytes, *words: bytes
+) -> Any:
+    """XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...] -- Returns, for a consumer of a group, the entries of several streams that were given to nobody, or those that are pending for him; waits if there is none and that is wanted. O(M log N) for each stream, M entries returned. Since 5.0.0."""
+    every = (word, group, consumer, streams_word, key, id_, *words)
+    is_short = sum(map(len, every)) <= _REPEATED_BYTES_MAX
+    request = _repeated_request(every) if is_short else _Request("xreadgroup", every)
+    assert request.group is not None
+    group_name, consumer_name = request.group
+    read = [
+        (name, *_group(cx, name, group_name), _history_after(after))
+        for name, after in zip(request.keys, request.ids, strict=True)
+    ]
+    served = Keyed()
+    for name, entry, found, after in read:
+        reader = streams_groups.see_consumer(cx.db, found, consumer_name, cx.now_ms)
+        items = _read(cx, request, entry, found, reader, after)
+        if items or after is not None:
+            served.append((name, _shown(items)))
+    if served:
+        return served
+    if request.timeout_ms is None:
+        return NULL_ARRAY
+    raise Wait(request.keys, STREAM, request.timeout_ms, NULL_ARRAY, wakes_if_gone=True)
+
+
+def _group(cx: Context, key: bytes, name: bytes) -> tuple[Entry, Group]:
+    """Return the stream and its group. Raises ReplyError."""
+    entry = cx.db.edit(key, STREAM)
+    group = None if entry is None else streams_groups.open_group(cx.db, entry, name)
+    if entry is None or group is None:
+        raise ReplyError(NO_GROUP_TO_READ % (shown(key, len(key)), shown(name, len(name))))
+    return entry, group
+
+
+def _history_after(word: bytes) -> int | None:
+    """Return the id after which a consumer asks what is pending for him, None if he asks for something new. Raises ReplyError."""
+    if word == b">":
+        return None
+    if word in {b"$", b"+"}:
+        sign = word.decode()
+        raise ReplyError(MEANINGLESS_ID % (sign, sign))
+    found = entry_id(word)
+    return None if found == ENTRY_ID_MAX else found
+
+
+def _read(
+    cx: Context, request: _Request, entry: Entry, group: Group, consumer: Consumer, after: int | None
+) -> Sequence[tuple[int, list[bytes] | None]]:
+    """Return what a consumer gets from one stream."""
+    if after is not None:
+        return streams_groups.history(cx.db, entry, group, consumer, after, request.count, cx.now_ms)
+    return streams_groups.deliver(
+        cx.db, entry, group, consumer, request.count, cx.now_ms, is_pending=not request.without_pending
+    )
