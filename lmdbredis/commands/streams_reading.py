@@ -23,7 +23,7 @@ from lmdbredis.errors import (
     SYNTAX,
     TIMEOUT_NEGATIVE,
     TIMEOUT_NOT_INTEGER,
-    TIMEOUT_TOO_LONG,
+    TIMEOUT_OUT_OF_RANGE,
     ReplyError,
     shown,
 )
@@ -99,7 +99,7 @@ def _timeout_ms(word: bytes) -> int:
     if timeout_ms < 0:
         raise ReplyError(TIMEOUT_NEGATIVE)
     if timeout_ms > _TIMEOUT_MS_MAX:
-        raise ReplyError(TIMEOUT_TOO_LONG)
+        raise ReplyError(TIMEOUT_OUT_OF_RANGE)
     return timeout_ms
 
 
