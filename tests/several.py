@@ -158,6 +158,8 @@ class Talk:
         """Return a connection, opened now if nobody named it before."""
         if name not in self.voices:
             clients = self.pair.fresh()
+            for client in clients:
+                client.socket.settimeout(WAIT_SECONDS_MAX)
             ids = [client.call("CLIENT", "ID").value for client in clients]
             addresses = [
                 b"%b:%d" % (host.encode(), port) for host, port in (one.socket.getsockname() for one in clients)

@@ -56,8 +56,6 @@ LIST_WAKERS = lines_of("""
     RPUSH s 1 2; RENAMENX s k
     RPUSH s 1 2; COPY s k
     RPUSH s 1 2; COPY s k REPLACE
-    RPUSH s 3 1 2; SORT s STORE k
-    SORT s STORE k
     SELECT 1; RPUSH k 1 2; MOVE k 0; SELECT 0
     SELECT 1; RPUSH k 1 2; COPY k k DB 0; SELECT 0
     SELECT 1; RPUSH k 1 2; SWAPDB 0 1; SELECT 0
@@ -65,6 +63,19 @@ LIST_WAKERS = lines_of("""
     SELECT 1; RPUSH k 1 2; SELECT 0
     RPUSH j 1 2
     RPUSH other 1 2
+    RPUSH d x; RPUSH k 1
+    SET d v; RPUSH k 1
+    SET d v; RPUSH k 1 2; LPUSH k 0
+    SET k v; RPUSH k 1; DEL k; RPUSH k 2
+    ZADD k 1 a
+    ZADD k 1 a; DEL k; RPUSH k 1
+    SADD k a
+    HSET k f v
+    SET j v; RPUSH k 1
+    SET j v
+    FLUSHALL; RPUSH k 1
+""")
+IN_TRANSACTIONS = lines_of("""
     MULTI; RPUSH k 1; RPUSH k 2; LPUSH k 0; EXEC
     MULTI; RPUSH k 1; LPOP k; EXEC
     MULTI; RPUSH k 1; DEL k; EXEC
@@ -80,17 +91,6 @@ LIST_WAKERS = lines_of("""
     MULTI; RPUSH k 1; DEL k; SET k v; EXEC
     MULTI; SET k v; DEL k; RPUSH k 1; EXEC
     MULTI; RPUSH k 1; DISCARD
-    RPUSH d x; RPUSH k 1
-    SET d v; RPUSH k 1
-    SET d v; RPUSH k 1 2; LPUSH k 0
-    SET k v; RPUSH k 1; DEL k; RPUSH k 2
-    ZADD k 1 a
-    ZADD k 1 a; DEL k; RPUSH k 1
-    SADD k a
-    HSET k f v
-    SET j v; RPUSH k 1
-    SET j v
-    FLUSHALL; RPUSH k 1
 """)
 ZSET_WAKERS = lines_of("""
     ZADD k 1 a
@@ -109,7 +109,6 @@ ZSET_WAKERS = lines_of("""
     ZADD s 1 a 2 b; COPY s k
     SELECT 1; ZADD k 1 a 2 b; MOVE k 0; SELECT 0
     SELECT 1; ZADD k 1 a 2 b; SWAPDB 0 1; SELECT 0
-    GEOADD k 13.361389 38.115556 Palermo
     ZADD j 1 a 2 b
     MULTI; ZADD k 1 a; ZADD k 0 b; EXEC
     MULTI; ZADD k 1 a; ZPOPMIN k; EXEC
@@ -122,6 +121,17 @@ ZSET_WAKERS = lines_of("""
     SADD k a
     ZADD k -inf a inf b
 """)
+# By commands of other rooms.
+OTHER_WAKERS = {
+    "SORT": (LISTS, ["RPUSH s 3 1 2; SORT s STORE k", "SORT s STORE k", "MULTI; RPUSH k x; SORT s STORE k; EXEC"]),
+    "GEO": (
+        ZSETS,
+        [
+            "GEOADD k 13.361389 38.115556 Palermo",
+            "GEOADD s 13 38 a; GEOSEARCHSTORE k s FROMLONLAT 13 38 BYRADIUS 9 km ASC",
+        ],
+    ),
+}
 TAIL = ("b: LRANGE k 0 -1", "b: ZRANGE k 0 -1", "b: LRANGE j 0 -1", "b: LRANGE d 0 -1", "b: TYPE k")
 
 
@@ -139,7 +149,7 @@ def woken(blockers: Iterable[str], wakers: Iterable[str], waiting: int = 1) -> l
 @pytest.mark.parametrize("blocker", LISTS)
 def test_woken_by_lists(pair: Pair, blocker: str):
     """Whatever brings a list to the key serves who waits there; whatever does not, does not."""
-    converse(pair, woken([blocker], LIST_WAKERS), databases=(0, 1))
+    converse(pair, woken([blocker], [*LIST_WAKERS, *IN_TRANSACTIONS]), databases=(0, 1))
 
 
 @pytest.mark.parametrize("blocker", ZSETS)
@@ -148,10 +158,16 @@ def test_woken_by_zsets(pair: Pair, blocker: str):
     converse(pair, woken([blocker], ZSET_WAKERS), databases=(0, 1))
 
 
+@pytest.mark.parametrize("room", OTHER_WAKERS)
+def test_woken_by_others(pair: Pair, room: str):
+    """A list or a sorted set that is a result serves as well."""
+    converse(pair, woken(*OTHER_WAKERS[room]))
+
+
 def test_several_wait(pair: Pair):
     """The first to come is the first to be served, and an element is served once."""
-    converse(pair, woken(LISTS, [*LIST_WAKERS[:3], *LIST_WAKERS[21:25]], waiting=3))
-    converse(pair, woken(ZSETS, [*ZSET_WAKERS[:2], *ZSET_WAKERS[18:22]], waiting=3))
+    converse(pair, woken(LISTS, [*LIST_WAKERS[:3], *IN_TRANSACTIONS[:4]], waiting=3))
+    converse(pair, woken(ZSETS, [*ZSET_WAKERS[:2], *ZSET_WAKERS[17:21]], waiting=3))
 
 
 # --- words -------------------------------------------------------------------------------------------------------------------------

@@ -166,9 +166,6 @@ LISTS = lines_of("""
     BRPOPLPUSH k d 0.001
     BRPOPLPUSH k k 0.001
     BLMPOP 0.001 2 i k LEFT COUNT 2
-    SORT k ALPHA STORE d
-    SORT k ALPHA STORE k
-    SORT i STORE k
 """)
 LIST_STATES = ["DEL k", "RPUSH k a", "RPUSH k a b a", "RPUSH k a b\nRPUSH d x", "RPUSH k a\nSET d v", "SET k v"]
 SETS = lines_of("""
@@ -247,7 +244,6 @@ ZSETS = lines_of("""
     ZCOUNT k 0 9
     ZRANGE k 0 -1
     ZRANDMEMBER k 0
-    SORT k BY nosort STORE d
 """)
 ZSET_STATES = [
     "DEL k",
@@ -354,20 +350,25 @@ KEYS = lines_of("""
     SWAPDB 0 1; GET k
     FLUSHDB
     FLUSHALL
-    SORT k BY nosort
-    SORT_RO k BY nosort
     SET k v
     SET k v EXAT 1
     GETDEL k
     SUNIONSTORE k i
     ZUNIONSTORE k 1 i
-    SORT i STORE k
-    BITOP AND k i i
 """)
 KEY_STATES = [
-    "DEL k", "SET k v", "SET k v EX 1000", "HSET k f v", "RPUSH k a", "SADD k a", "ZADD k 1 a", "XADD k 1-1 f v", "RPUSH k a\nSET d v EX 1000",
+    "DEL k", "SET k v", "SET k v EX 1000", "HSET k f v", "RPUSH k a", "SADD k a", "ZADD k 1 a", "RPUSH k a\nSET d v EX 1000",
     "SELECT 1\nSET k v\nSELECT 0\nRPUSH k a",
 ]  # fmt: skip
+SORTING = lines_of("""
+    SORT k
+    SORT k BY nosort
+    SORT_RO k BY nosort
+    SORT k ALPHA STORE d
+    SORT k BY nosort STORE k
+    SORT i STORE k
+    SORT k BY w* GET w* STORE d
+""")
 FAMILIES = {
     "strings": (STRING_STATES, STRINGS),
     "bits": (STRING_STATES, BITS),
@@ -379,6 +380,8 @@ FAMILIES = {
     "sorted sets": (ZSET_STATES, ZSETS),
     "streams": (STREAM_STATES, STREAMS),
     "keys": (KEY_STATES, KEYS),
+    "streams as keys": (["XADD k 1-1 f v", "XADD k 1-1 f v\nXDEL k 1-1"], KEYS),
+    "sorting": ([*LIST_STATES, *ZSET_STATES], SORTING),
 }
 
 

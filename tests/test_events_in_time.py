@@ -98,7 +98,6 @@ FINDERS = lines_of("""
     PERSIST k
     TOUCH k
     KEYS *
-    SORT k STORE d
     BLPOP k 0.001
     OBJECT ENCODING k
     MSETNX k v
