@@ -22,13 +22,14 @@ _PERCENTILE = re.compile(r"^([0-9.]+)% <= ([0-9.]+) milliseconds \(cumulative co
 
 @dataclass
 class Load:
-    """What one run of redis-benchmark measured."""
+    """What one run of a load generator measured."""
 
     words: list[str]
     requests: int
     rps: float
     latency_ms: dict[str, float]  # avg, min, p50, p95, p99, p99.9, max
     curve: list[tuple[float, float]] = field(default_factory=list)  # (second, requests in that second)
+    server_cpu: float = 0.0  # part of a core that the server used meanwhile, where that was measured
 
     @property
     def seconds(self) -> float:
