@@ -2,7 +2,6 @@
 
     python -m benchmarks.crowd hold PORT CLIENTS < one JSON line, then lines
     python -m benchmarks.crowd trip PORT CLIENTS < one JSON line
-    python -m benchmarks.crowd sink              < one JSON line
 
 `hold` opens connections, sends each of them one request or none, and waits: subscribers, blocked clients, idle ones. It
 counts the bytes that come, which is all it does with them, so that it can take hundreds of megabytes a second; for
@@ -13,8 +12,8 @@ makes each connection send another request first. Twelve zeros in a request beco
 must be is known to the byte for requests of the kind `fixed`, or is read for the kind `work`, which takes entries of
 a stream in a group and acknowledges those it got.
 
-`sink` is a server that answers the requests of `fixed` without looking at them. The trips that the client makes
-against it are what the client can do: the figure stands beside every result.
+How many trips a second it could make is its rate over the part of a core that it used: what it would reach if the
+server took no time. A benchmark shows that figure, and the part of a core that the server used, beside its results.
 
 Rules: no thread, no event loop but epoll; every process ends when its standard input does; times are CLOCK_MONOTONIC,
 which all processes of a machine share.
@@ -112,7 +111,8 @@ def _hold(port: int, clients: int, request: bytes, greeting_bytes: int, later: b
                 if line == "send\n":
                     for number, each in enumerate(connections.values()):
                         each.sendall(_numbered(later, number))
-                _say({"received": received, "closed": closed, "first_at": first_at, "last_at": last_at})
+                times = {"first_at": first_at, "last_at": last_at, "cpu_s": time.process_time()}
+                _say({"received": received, "closed": closed, **times})
                 continue
             try:
                 count = one.recv_into(buffer)
@@ -236,38 +236,10 @@ def _trip(port: int, drivers: list[_Fixed] | list[_Work], trips: int) -> None:
     )
 
 
-def _sink(request_bytes: int, reply: bytes) -> None:
-    """Answer each `request_bytes` with `reply`, whoever sends them."""
-    door = socket.create_server(("127.0.0.1", 0), backlog=1000)
-    poll = select.epoll()
-    poll.register(door, select.EPOLLIN)
-    poll.register(sys.stdin, select.EPOLLIN)
-    _say({"port": door.getsockname()[1]})
-    lanes: dict[int, list[Any]] = {}
-    while True:
-        for descriptor, _ in poll.poll():
-            if descriptor == sys.stdin.fileno():
-                return
-            if descriptor == door.fileno():
-                one, _ = door.accept()
-                lanes[one.fileno()] = [one, 0]
-                poll.register(one, select.EPOLLIN)
-                continue
-            lane = lanes[descriptor]
-            data = lane[0].recv(RECEIVE_BYTES)
-            if not data:
-                poll.unregister(descriptor)
-                lanes.pop(descriptor)[0].close()
-                continue
-            whole, lane[1] = divmod(lane[1] + len(data), request_bytes)
-            if whole:
-                lane[0].sendall(reply * whole)
-
-
 def main() -> None:
     """Do what the command line and the first line of the standard input say."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("role", choices=("hold", "trip", "sink"))
+    parser.add_argument("role", choices=("hold", "trip"))
     parser.add_argument("port", type=int, nargs="?", default=0)
     parser.add_argument("clients", type=int, nargs="?", default=1)
     options = parser.parse_args()
@@ -277,8 +249,6 @@ def main() -> None:
     if options.role == "hold":
         requests = [base64.b64decode(spec[name]) for name in ("request", "later")]
         _hold(options.port, options.clients, requests[0], spec["greeting_bytes"], requests[1])
-    elif options.role == "sink":
-        _sink(spec["request_bytes"], base64.b64decode(spec["reply"]))
     elif spec["kind"] == "work":
         _trip(
             options.port,
@@ -350,7 +320,7 @@ class Held(_Process):
         self._ask("send\n")
 
     def report(self) -> dict[str, Any]:
-        """`received` bytes, `closed` connections, `first_at` and `last_at` on the clock of time.monotonic()."""
+        """`received` bytes, `closed` connections, `first_at` and `last_at` on the clock of time.monotonic(), `cpu_s` used."""
         return self._ask("\n")
 
     def _ask(self, line: str) -> dict[str, Any]:
@@ -386,7 +356,7 @@ def _run_trips(port: int, clients: int, spec: dict[str, Any]) -> dict[str, Any]:
 def _load(title: str, clients: int, commands_per_trip: float, done: dict[str, Any]) -> Load:
     words = ["python", "-m", "benchmarks.crowd", "trip", "PORT", str(clients), f"# {title}"]
     commands = round(done["trips"] * commands_per_trip)
-    return Load(words, commands, commands / done["seconds"], done["latency_ms"] | {"client's cpu": done["cpu"]})
+    return Load(words, commands, commands / done["seconds"], done["latency_ms"], client_cpu=done["cpu"])
 
 
 def fixed(
@@ -401,15 +371,6 @@ def work(port: int, title: str, *, entries: int, clients: int, pipeline: int) ->
     """Take and acknowledge so many entries of `stream` in `group`; a command is one of either. Latency is a trip's."""
     spec = {"kind": "work", "pipeline": pipeline, "trips": 2 * entries // pipeline}
     return _load(title, clients, pipeline, _run_trips(port, clients, spec))
-
-
-def ability(requests: list[bytes], reply: bytes, *, trips: int, clients: int) -> float:
-    """Trips a second that this client makes against a server that does nothing."""
-    sizes = {len(request) for request in requests}
-    assert len(sizes) == 1, "the sink counts bytes"
-    with _Process({"request_bytes": sizes.pop(), "reply": _text(reply)}, "sink") as sink:
-        port = sink.first["port"]
-        return fixed(port, "sink", requests, reply, trips=trips, clients=clients).rps
 
 
 if __name__ == "__main__":

@@ -24,6 +24,11 @@ SECONDS_MIN = 1.0
 QUICK_SECONDS_MIN = 0.02
 GROWTH = 1.25  # aim past the minimum: the next run may be quicker
 GROWTHS_MAX = 4
+CPU_NOTE = (
+    "cpu: the part of a core that a server, or the client at most, used. Where the client's is near 1 and a server's is not, "
+    "the client was the slower one, and the ratio is nearer to 1 than the servers': `ratio by cpu` is that of requests to a "
+    "second of the server's own time. able: what the client would reach if the server took no time."
+)
 
 
 @dataclass
@@ -91,11 +96,17 @@ def _row(case: Case, loads: list[dict[str, load.Load]]) -> Row:
         "ours, p99 ms": p99_ms[OURS],
         "valkey, p99 ms": p99_ms[RIVAL],
     }
-    if case.runner is not None:  # a client that may be slower than the server: who was busy?
-        figures |= {f"{kind}, cpu": median([done[kind].server_cpu for done in loads]) for kind in BOTH}
+    if case.runner is not None:  # a client that may be the slower one: who was busy?
+        cpu = {kind: median([done[kind].server_cpu for done in loads]) for kind in BOTH}
+        figures |= {f"{kind}, cpu": cpu[kind] for kind in BOTH}
+        figures["client, cpu"] = max(done[kind].client_cpu for done in loads for kind in BOTH)
+        figures["client, able rps"] = median([done[kind].able_rps for done in loads for kind in BOTH])
+        if all(cpu.values()):
+            figures["ratio by cpu"] = rps[OURS] / cpu[OURS] / (rps[RIVAL] / cpu[RIVAL])
     runs = {
         kind: [
-            {"rps": done[kind].rps, "server's cpu": done[kind].server_cpu, **done[kind].latency_ms} for done in loads
+            {"rps": one.rps, "server's cpu": one.server_cpu, "client's cpu": one.client_cpu, **one.latency_ms}
+            for one in (done[kind] for done in loads)
         ]
         for kind in BOTH
     }

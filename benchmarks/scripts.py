@@ -4,8 +4,7 @@
     python -m benchmarks.crowd trip PORT 50           (MULTI, ten SETs and EXEC in one write; one request)
 
 appendfsync everysec on both sides. The script SETs one key and reads another. The client that sends the transactions
-is a process of Python: what it can do against a server that does nothing stands in the notes, and `cpu` is the part
-of a core that the server used; far below 1, the client was the slower one.
+is a process of Python: beside its figures stands what it could do at most, and who was busy.
 
 A call: one script makes a thousand calls with names it puts together, another puts the names together and makes none;
 a thousandth of the difference is what a call costs with its command. PING does nothing, so that its call is
@@ -17,7 +16,7 @@ import random
 
 from benchmarks import crowd
 from benchmarks.client import Chunk, pack
-from benchmarks.duel import Case, duel
+from benchmarks.duel import CPU_NOTE, Case, duel
 from benchmarks.results import Bar, Options, Result, Row, Table, median, progress, question
 from benchmarks.servers import BOTH, OURS, RIVAL, Server, pair, shown
 
@@ -113,12 +112,9 @@ def run(options: Options) -> Result:
     """The duel, then the calls."""
     calls = _calls(options)
     done = duel(_cases(options), options)
-    ready = transactions(1_000, KEYS)
-    trips = 5_000 if options.quick else 100_000
-    able = crowd.ability(ready, TRANSACTION_REPLY, trips=trips, clients=CLIENTS)
     notes = [
         f"Medians of {options.repeats} runs, a fresh pair of servers for each of the first table.",
-        f"The client of the transactions makes {able:,.0f} trips a second to a server that does nothing.",
+        CPU_NOTE,
         "alone: in a pipeline of a thousand, with what it costs to read the words and to send the reply.",
         *done.failures,
     ]

@@ -5,8 +5,7 @@
 
 appendfsync everysec on both sides. The members take entries from a stream that holds more than they take, each
 acknowledges what it got before it takes more, and the figure counts both commands. Their client is one process of
-Python, since redis-benchmark cannot send back an id that it was given: `cpu` is the part of a core that the server used;
-far below 1, the client was the slower one, and the ratio is nearer to 1 than that of the servers.
+Python, since redis-benchmark cannot send back an id that it was given: beside its figures stands what it could do at most, and who was busy.
 """
 
 import functools
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 
 from benchmarks import crowd
 from benchmarks.client import COMMANDS_PER_CHUNK, Chunk, pack
-from benchmarks.duel import Case, duel
+from benchmarks.duel import CPU_NOTE, Case, duel
 from benchmarks.results import Options, Result, Table, question
 from benchmarks.servers import OURS, RIVAL, shown
 
@@ -52,17 +51,9 @@ def _cases() -> list[Case]:
 def run(options: Options) -> Result:
     """Measure all cases."""
     done = duel(_cases(), options)
-    trips = 5_000 if options.quick else 100_000
-    able = {
-        pipeline: crowd.ability(
-            [b"x" * 100 * pipeline], b"x" * 150 * pipeline, trips=trips // pipeline, clients=CLIENTS
-        )
-        for pipeline in BARS
-    }
-    shown_able = " and ".join(f"{rate * pipeline:,.0f} (P={pipeline})" for pipeline, rate in able.items())
     notes = [
         f"Medians of {options.repeats} runs, a fresh pair of servers for each.",
-        f"The members' client moves {shown_able} commands a second to and from a server that does nothing, unparsed.",
+        CPU_NOTE,
         *done.failures,
     ]
     lines = [*(shown(kind) for kind in (OURS, RIVAL)), *done.command_lines]
