@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from tests import jobs
-from tests.conftest import OURS
 from tests.servers import BY_NAME, POLL_SECONDS, ROOT, Server, _die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+OURS = os.environ.get("LMDBREDIS_TEST_OURS", "lmdbredis")  # as in conftest
 WAIT_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 5.0
 LOG_TAIL_BYTES = 6000
