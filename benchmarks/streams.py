@@ -5,7 +5,8 @@
 
 appendfsync everysec on both sides. The members take entries from a stream that holds more than they take, each
 acknowledges what it got before it takes more, and the figure counts both commands. Their client is one process of
-Python, since redis-benchmark cannot send back an id that it was given: beside its figures stands what it could do at most, and who was busy.
+Python, since redis-benchmark cannot send back an id that it was given: beside its figures stands what it could do at
+most, and who was busy.
 """
 
 import functools

@@ -75,6 +75,7 @@ def test_the_scheduler(server: Server, queue: rq.Queue, tmp_path: Path):
     assert len(queue.scheduled_job_registry) == 0
 
 
+@pytest.mark.slow
 def test_a_crash(server: Server, queue: rq.Queue, tmp_path: Path):
     """Killed in the middle of the work, the server forgets no job: the worker goes on, and every job is done."""
     with worker(server, tmp_path) as one:
