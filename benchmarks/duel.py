@@ -27,7 +27,8 @@ GROWTHS_MAX = 4
 CPU_NOTE = (
     "cpu: the part of a core that a server, or the client at most, used. Where the client's is near 1 and a server's is not, "
     "the client was the slower one, and the ratio is nearer to 1 than the servers': `ratio by cpu` is that of requests to a "
-    "second of the server's own time. able: what the client would reach if the server took no time."
+    "second of the server's own time. Where neither is near 1, somebody else had the machine, and the run is worth little. "
+    "able: what the client would reach if the server took no time."
 )
 
 
