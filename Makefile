@@ -21,7 +21,7 @@ $(VENV)/.base: pyproject.toml
 	@touch $@
 
 $(VENV)/.all: $(VENV)/.base
-	$(PIP) --editable '.[test,check,bench]'
+	$(PIP) --editable '.[test,check,bench,workloads]'
 	@touch $@
 
 serve: $(VENV)/.base  ## run the server on PORT with its data in DIR

@@ -19,9 +19,9 @@ Rooms, top to bottom:
 
     __main__                                                the command line
     throughput always order restart latency                 one question each: `run(options) -> Result`
-    larger_than_memory expiry
+    larger_than_memory expiry scripts streams fanout waiting
     duel                                                    the same load at both servers, in turn
-    load probe                                              redis-benchmark; a client that only waits
+    load probe crowd                                        redis-benchmark; clients that wait; many clients in one process
     servers limits client                                   processes, memory limits, a raw client
     report plots                                            RESULTS.md and pictures, from the JSON files
     results machine                                         rows, bars, verdicts; where it was measured

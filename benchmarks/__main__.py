@@ -1,6 +1,6 @@
 """The command line: which questions, how thoroughly, where the answers go.
 
-    python -m benchmarks                            everything but the thirty million keys; about an hour
+    python -m benchmarks                            everything but the thirty million keys; an hour and a half
     python -m benchmarks throughput latency         these two
     python -m benchmarks --quick                    tiny loads, seconds: does the machinery work?
     python -m benchmarks restart --large            thirty million keys as well

@@ -48,7 +48,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def _reply(self) -> Any:
+    def reply(self) -> Any:
         """Wait for the next reply whole."""
         while (reply := self.reader.gets()) is False:
             data = self.socket.recv(1 << 18)
@@ -63,14 +63,21 @@ class Client:
     def call(self, *words: Word) -> Any:
         """Send one request, wait for its reply."""
         self.socket.sendall(pack(*words))
-        return self._reply()
+        return self.reply()
 
     def timed(self, request: bytes) -> tuple[int, Any]:
         """(nanoseconds, reply) of one packed request, from before the send until the reply is whole."""
         begin = time.perf_counter_ns()
         self.socket.sendall(request)
-        reply = self._reply()
+        reply = self.reply()
         return time.perf_counter_ns() - begin, reply
+
+    def timed_pipeline(self, request: bytes, replies: int) -> int:
+        """Nanoseconds of a packed pipeline, from before the send until its last reply is whole."""
+        begin = time.perf_counter_ns()
+        self.socket.sendall(request)
+        self._drain(replies)
+        return time.perf_counter_ns() - begin
 
     def fill(self, chunks: Iterable[Chunk]) -> None:
         """Send all chunks, a few of them ahead of their replies; returns when every reply has come."""
@@ -85,7 +92,7 @@ class Client:
 
     def _drain(self, replies: int) -> None:
         for _ in range(replies):
-            self._reply()
+            self.reply()
 
     def info(self, section: str) -> dict[str, str]:
         """INFO of one section as a dictionary."""

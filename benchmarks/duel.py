@@ -6,6 +6,8 @@ measurement of either server that was over too soon is thrown away and made agai
 """
 
 import math
+import shlex
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +24,12 @@ SECONDS_MIN = 1.0
 QUICK_SECONDS_MIN = 0.02
 GROWTH = 1.25  # aim past the minimum: the next run may be quicker
 GROWTHS_MAX = 4
+CPU_NOTE = (
+    "cpu: the part of a core that a server, or the client at most, used. Where the client's is near 1 and a server's is not, "
+    "the client was the slower one, and the ratio is nearer to 1 than the servers': `ratio by cpu` is that of requests to a "
+    "second of the server's own time. Where neither is near 1, somebody else had the machine, and the run is worth little. "
+    "able: what the client would reach if the server took no time."
+)
 
 
 @dataclass
@@ -37,6 +45,7 @@ class Case:
     appendfsync: str = "everysec"
     fill: Callable[[int], Iterator[Chunk]] | None = None  # of the number of requests -> what must be there before
     count_left: tuple[str, ...] = ()  # a command whose reply must not be 0 afterwards: pops that still hit
+    runner: Callable[[int, int], load.Load] | None = None  # of port and requests; None: redis-benchmark
 
     def title(self) -> str:
         """As it stands in the table."""
@@ -44,7 +53,12 @@ class Case:
 
 
 def _measure(case: Case, server: Server, requests: int) -> load.Load:
-    done = load.run(server.port, case.load, requests=requests, clients=case.clients, pipeline=case.pipeline)
+    cpu_s, begin = server.cpu_s(), time.monotonic()
+    if case.runner is not None:
+        done = case.runner(server.port, requests)
+    else:
+        done = load.run(server.port, case.load, requests=requests, clients=case.clients, pipeline=case.pipeline)
+    done.server_cpu = (server.cpu_s() - cpu_s) / (time.monotonic() - begin)
     if case.count_left:
         with server.client() as client:
             if not client.call(*case.count_left):
@@ -83,7 +97,20 @@ def _row(case: Case, loads: list[dict[str, load.Load]]) -> Row:
         "ours, p99 ms": p99_ms[OURS],
         "valkey, p99 ms": p99_ms[RIVAL],
     }
-    runs = {kind: [{"rps": done[kind].rps, **done[kind].latency_ms} for done in loads] for kind in BOTH}
+    if case.runner is not None:  # a client that may be the slower one: who was busy?
+        cpu = {kind: median([done[kind].server_cpu for done in loads]) for kind in BOTH}
+        figures |= {f"{kind}, cpu": cpu[kind] for kind in BOTH}
+        figures["client, cpu"] = max(done[kind].client_cpu for done in loads for kind in BOTH)
+        figures["client, able rps"] = median([done[kind].able_rps for done in loads for kind in BOTH])
+        if all(cpu.values()):
+            figures["ratio by cpu"] = rps[OURS] / cpu[OURS] / (rps[RIVAL] / cpu[RIVAL])
+    runs = {
+        kind: [
+            {"rps": one.rps, "server's cpu": one.server_cpu, "client's cpu": one.client_cpu, **one.latency_ms}
+            for one in (done[kind] for done in loads)
+        ]
+        for kind in BOTH
+    }
     return Row(case.title(), figures, bar, {**runs, "requests": [loads[-1][OURS].requests]})
 
 
@@ -135,7 +162,7 @@ def duel(cases: list[Case], options: Options) -> Duel:
             progress(
                 f"{repeat + 1}/{options.repeats} {title}: {rps[OURS]:,.0f} / {rps[RIVAL]:,.0f} = {rps[OURS] / rps[RIVAL]:.2f}"
             )
-    lines = [" ".join(loads[case.title()][-1][OURS].words) for case in cases if loads[case.title()]]
+    lines = [shlex.join(loads[case.title()][-1][OURS].words) for case in cases if loads[case.title()]]
     with options.directory() as scratch, pair(scratch) as servers:
         versions = {kind: server.version() for kind, server in servers.items()}
     return Duel([_row(case, loads[case.title()]) for case in cases], lines, versions, failures)

@@ -4,8 +4,10 @@ The full output, not --csv: only there stand the percentiles past 99, and only t
 times a second how fast it is right now, from which comes the throughput curve. Any error reply ends the run.
 """
 
+import math
 import os
 import re
+import resource
 import shlex
 import subprocess
 import time
@@ -22,18 +24,25 @@ _PERCENTILE = re.compile(r"^([0-9.]+)% <= ([0-9.]+) milliseconds \(cumulative co
 
 @dataclass
 class Load:
-    """What one run of redis-benchmark measured."""
+    """What one run of a load generator measured."""
 
     words: list[str]
     requests: int
     rps: float
     latency_ms: dict[str, float]  # avg, min, p50, p95, p99, p99.9, max
     curve: list[tuple[float, float]] = field(default_factory=list)  # (second, requests in that second)
+    client_cpu: float = 0.0  # part of a core that the load generator used
+    server_cpu: float = 0.0  # part of a core that the server used meanwhile, where that was measured
 
     @property
     def seconds(self) -> float:
         """How long it ran."""
         return self.requests / self.rps
+
+    @property
+    def able_rps(self) -> float:
+        """What the load generator could do if the server took no time."""
+        return self.rps / self.client_cpu if self.client_cpu else math.inf
 
 
 def words_for(
@@ -77,6 +86,11 @@ def _per_second(samples: list[tuple[float, float, float]]) -> list[tuple[float, 
     return [(second, done[second] / spent[second]) for second in sorted(done) if spent[second] > 0]
 
 
+def _children_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def run(
     port: int,
     load: str,
@@ -92,6 +106,7 @@ def run(
     shape = {"clients": clients, "pipeline": pipeline, "size_bytes": size_bytes, "keyspace": keyspace, "load": load}
     words = words_for(port=port, requests=requests, **shape)
     begin = last = time.monotonic()
+    cpu_s = _children_cpu_s()
     samples: list[tuple[float, float, float]] = []
     output = bytearray()
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
@@ -108,13 +123,14 @@ def run(
             if found := _PROGRESS.findall(data):
                 samples.append((last - begin, now - begin, float(found[-1][0])))
                 last = now
+    client_cpu = (_children_cpu_s() - cpu_s) / (time.monotonic() - begin)  # of those that have ended: servers have not
     text = output.decode(errors="replace")
     if process.returncode != 0 or "Error from server" in text:
         reason = f"{shlex.join(words)} failed: {text[-300:]!r}"
         raise RuntimeError(reason)
     rps, latency_ms = parse(text)
     shown = words_for(port="PORT", requests=requests, **shape)
-    return Load(shown, requests, rps, latency_ms, _per_second(samples[1:]))
+    return Load(shown, requests, rps, latency_ms, _per_second(samples[1:]), client_cpu)
 
 
 _EXAMPLE = """

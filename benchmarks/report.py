@@ -10,7 +10,10 @@ from typing import Any
 
 from benchmarks.results import RESULTS
 
-ORDER = ("throughput", "always", "order", "restart", "latency", "larger_than_memory", "expiry")
+ORDER = (
+    "throughput", "always", "order", "restart", "latency", "larger_than_memory", "expiry",
+    "scripts", "streams", "fanout", "waiting",
+)  # fmt: skip
 COMMANDS_SHOWN = 6  # more are folded
 MARKS = {"pass": "pass", "miss": "**miss**", "": ""}
 HEAD = """# Measured

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,7 +153,7 @@ class Server:
         files = [path.stat() for path in self.directory.rglob("*") if path.is_file()]
         return sum(file.st_blocks * 512 for file in files) / 1024**2
 
-    def _cpu_s(self) -> float:
+    def cpu_s(self) -> float:
         """Processor time used so far, its dead children's too."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
@@ -169,9 +169,9 @@ class Server:
         busy_s = 0.0
         with self.client() as client:
             while time.monotonic() < end:
-                before = self._cpu_s()
+                before = self.cpu_s()
                 time.sleep(IDLE_WINDOW_S)
-                busy = (self._cpu_s() - before) / IDLE_WINDOW_S > IDLE_CPU
+                busy = (self.cpu_s() - before) / IDLE_WINDOW_S > IDLE_CPU
                 if not busy and client.info("persistence").get("aof_rewrite_in_progress", "0") == "0":
                     break
                 busy_s = time.monotonic() - begin
@@ -195,11 +195,12 @@ def launch(
     *,
     appendfsync: str = "everysec",
     limit: Limit | None = None,
+    more: Sequence[str] = (),
 ) -> Server:
-    """Start a server on `directory` (made if missing) and return at once, not ready yet."""
+    """Start a server on `directory` (made if missing) and return at once, not ready yet. `more` are further options."""
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    words = [*(limit.prefix if limit else []), *command_line(kind, port, directory, appendfsync)]
+    words = [*(limit.prefix if limit else []), *command_line(kind, port, directory, appendfsync), *more]
     prepare = _before_exec(limit.join() if limit else None)
     with directory.with_suffix(".log").open("ab") as log:
         launched_at = time.perf_counter()
@@ -224,9 +225,10 @@ def started(
     *,
     appendfsync: str = "everysec",
     limit: Limit | None = None,
+    more: Sequence[str] = (),
 ) -> Iterator[Server]:
     """A server that is ready inside the block and gone after it (killed: nobody needs its last checkpoint)."""
-    server = launch(kind, directory, appendfsync=appendfsync, limit=limit)
+    server = launch(kind, directory, appendfsync=appendfsync, limit=limit, more=more)
     try:
         server.wait_ready()
         yield server
@@ -235,7 +237,10 @@ def started(
 
 
 @contextlib.contextmanager
-def pair(scratch: Path, *, appendfsync: str = "everysec") -> Iterator[dict[str, Server]]:
+def pair(scratch: Path, *, appendfsync: str = "everysec", more: Sequence[str] = ()) -> Iterator[dict[str, Server]]:
     """Both servers, fresh, ready, side by side."""
     with contextlib.ExitStack() as stack:
-        yield {kind: stack.enter_context(started(kind, scratch / kind, appendfsync=appendfsync)) for kind in BOTH}
+        yield {
+            kind: stack.enter_context(started(kind, scratch / kind, appendfsync=appendfsync, more=more))
+            for kind in BOTH
+        }

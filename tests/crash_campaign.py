@@ -103,6 +103,7 @@ def power_cuts(chance: random.Random, directory: Path) -> str:
         if directory.exists():
             disk.trust(directory)
         engine = Engine(directory, disk, "--checkpoint-dirty", chance.choice(("20", "500")))
+        workload.able = engine.able()
         history = [(engine.store.wal.end_lsn, model.copy())]
         for _ in range(chance.randrange(400)):
             batch = [workload.command() for _ in range(chance.randint(1, 8))]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import random
     from pathlib import Path
 
+    from tests.crash_units import Words
+
 CLIENTS = 3
 POINT_SECONDS_MAX = 30.0
 OPTIONS = (
@@ -123,8 +125,8 @@ def lose_power(chance: random.Random, policy: str, directory: Path, batches: int
     directory.mkdir()
     disk = PowerDisk()
     engine = Engine(directory / "store", disk)
-    workload = Workload(chance)
-    sent: list[tuple[bytes, ...]] = []
+    workload = Workload(chance, able=engine.able())
+    sent: list[Words] = []
     ends: list[tuple[int, int]] = []  # lsn after a batch, commands sent until then
     try:
         for _ in range(chance.randrange(batches)):
@@ -146,7 +148,7 @@ def lose_power(chance: random.Random, policy: str, directory: Path, batches: int
     return found.faults or _not_a_state_of(sent, promised, found.state)
 
 
-def _not_a_state_of(sent: list[tuple[bytes, ...]], promised: int, found: object) -> list[str]:
+def _not_a_state_of(sent: list[Words], promised: int, found: object) -> list[str]:
     """Return why `found` is not the state after some number >= `promised` of the commands, empty if it is."""
     model = Model()
     for words in sent[:promised]:

@@ -167,7 +167,7 @@ def test_power_lost(tmp_path: Path, policy: str, seed: int):
     chance = random.Random(f"{policy}{seed}")
     disk = PowerDisk()
     engine = Engine(tmp_path / "store", disk)
-    model, workload = Model(), Workload(chance)
+    model, workload = Model(), Workload(chance, able=engine.able())
     history = [(engine.store.wal.end_lsn, engine.clock_ms, model.copy())]
     synced_ms = engine.clock_ms
     for number in range(250):

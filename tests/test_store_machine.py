@@ -9,12 +9,16 @@ import random
 import tempfile
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.crash import Engine, Model, PowerDisk, State, Workload
+from tests.crash import Engine, Model, PowerDisk, Workload
+
+if TYPE_CHECKING:
+    from tests.crash_units import State
 
 HELD_S = 0.03
 SEEDS = st.integers(0, 1 << 30)
