@@ -54,6 +54,7 @@ STRANGER_BULK: Final = "ERR Protocol error: unauthenticated bulk length"
 # Before a command runs: who is asking, and is this a command at all.
 UNKNOWN_COMMAND: Final = "ERR unknown command '%s', with args beginning with: %s"
 UNKNOWN_SUBCOMMAND: Final = "ERR unknown subcommand '%s'. Try %s HELP."
+SUBCOMMAND_SYNTAX: Final = "ERR unknown subcommand or wrong number of arguments for '%s'. Try %s HELP."
 WRONG_ARITY: Final = "ERR wrong number of arguments for '%s' command"
 NO_AUTH: Final = "NOAUTH Authentication required."
 MISCONF_FULL: Final = "MISCONF The disk is full: writes are refused until there is room again. Reads go on."
@@ -139,6 +140,8 @@ TIMEOUT_OUT_OF_RANGE: Final = "ERR timeout is out of range"
 UNBLOCKED: Final = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
 UNBLOCK_REASON: Final = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"
 PAUSE_MODE: Final = "ERR CLIENT PAUSE mode must be WRITE or ALL"
+MONITOR_ONLY: Final = "ERR Replica can't interact with the keyspace"  # so it is called, a monitor too
+MONITOR_IN_MULTI: Final = "ERR MONITOR isn't allowed for DENY BLOCKING client"
 SLOWLOG_COUNT: Final = "ERR count should be greater than or equal to -1"
 
 # Keys.
@@ -265,7 +268,6 @@ GROUP_NO_KEY: Final = (
     "an empty stream automatically."
 )
 ENTRIES_READ_NEGATIVE: Final = "ERR value for ENTRIESREAD must be positive or -1"
-SUBCOMMAND_SYNTAX: Final = "ERR unknown subcommand or wrong number of arguments for '%s'. Try %s HELP."
 CLAIM_NOT_INTEGER: Final = "ERR Invalid %s argument for %s"
 CLAIM_OPTION: Final = "ERR Unrecognized XCLAIM option '%s'"
 CLAIM_COUNT: Final = "ERR COUNT must be > 0"

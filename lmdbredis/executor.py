@@ -35,7 +35,19 @@ from lmdbredis.keyspace import kind_of
 from lmdbredis.observers import Observers
 from lmdbredis.pauses import Pauses
 from lmdbredis.pubsub import Hub, Kind, encoded
-from lmdbredis.registry import ADMIN, NO_AUTH, NO_MULTI, SKIP_MONITOR, SKIP_SLOWLOG, TABLE, Command, Context, find
+from lmdbredis.registry import (
+    ADMIN,
+    NO_AUTH,
+    NO_MULTI,
+    READ,
+    SKIP_MONITOR,
+    SKIP_SLOWLOG,
+    TABLE,
+    WRITE,
+    Command,
+    Context,
+    find,
+)
 from lmdbredis.resp import NO_REPLY, NULL_ARRAY, PONG, QUEUED, Raw, Several
 from lmdbredis.session import NO_REQUESTS, STANDS, Gate, Session
 from lmdbredis.watches import Later, Watches
@@ -62,6 +74,9 @@ _WHILE_LISTENING: Final = frozenset(
 )
 _UNKNOWN_CHARS: Final = 128  # of an unknown command's words are shown in its error, about
 _BROWSER_WORDS: Final = frozenset({b"POST", b"HOST:"})  # how lines of HTTP begin
+# A script is shown before what it runs; everything else when it has run.
+_SHOWN_FIRST: Final = frozenset({"eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"})
+_TOUCHES_KEYS: Final = READ | WRITE
 _UNSHOWN: Final = SKIP_MONITOR | ADMIN  # commands that MONITOR does not show
 
 log = logging.getLogger("lmdbredis")
@@ -107,6 +122,7 @@ class Executor:
         self.refusal: str | None = None  # why writes are refused, None = they are not
         self.is_watched = False  # no request may take the straight way
         self.in_script = False  # a script is asking, not the session itself
+        self.in_transaction = False  # EXEC is running
         self.commands_run = 0
         self._failed: dict[tuple[int, int], str] = {}  # requests of the batch whose handlers failed
         self.follow_settings()
@@ -267,15 +283,17 @@ class Executor:
             count += 1
         return count
 
-    def monitor(self, session: Session) -> None:
-        """Show a session everything that is run from now on."""
+    def monitor(self, session: Session) -> bool:
+        """Show a session everything that is run from now on; tell whether that is new to it."""
         monitors = self.observers.monitors
-        if session not in monitors:
-            self.if_undone.append(session.kept())
-            self.if_undone.append(lambda: monitors.pop(session, None))
-            monitors[session] = None
-            session.gate |= Gate.MONITORS
-            self._look()
+        if session in monitors:
+            return False
+        self.if_undone.append(session.kept())
+        self.if_undone.append(lambda: monitors.pop(session, None))
+        monitors[session] = None
+        session.gate |= Gate.MONITORS
+        self._look()
+        return True
 
     def unmonitor(self, session: Session) -> None:
         """Show a session nothing any more."""
@@ -370,7 +388,7 @@ class Executor:
         try:
             if failure is not None:
                 raise ReplyError(errors.INTERNAL % failure)
-            value = self.perform(waiting.command, waiting.words)
+            value = self.perform(waiting.command, waiting.words, again=True)
         except Wait:
             return
         except ReplyError as error:
@@ -384,6 +402,20 @@ class Executor:
             cx.session, cx.db = before
         self.answer(waiting, value, place)
 
+    def give_up(self, waiting: Waiting, value: Any) -> None:
+        """Let a session go on that has waited in vain."""
+        command, error = waiting.command, value.__class__ is ReplyError
+        command.calls += 1
+        if error:
+            command.rejected_calls += 1
+            self.observers.note_error(value)
+        if not self.config.slowlog_log_slower_than_us:
+            cx, before = self.cx, self.cx.session
+            cx.session = waiting.session
+            self._note_slow(command, waiting.words, 0)
+            cx.session = before
+        self.answer(waiting, value)
+
     def next_deadline_ns(self) -> int:
         """Return when `pass_time` has something to do, 0 = never."""
         deadlines = (self.waiters.next_deadline_ns(), self.pauses.until_ns)
@@ -393,7 +425,7 @@ class Executor:
         """Answer who has waited long enough; end a pause that is over."""
         now_ns = self.clock()
         while (waiting := self.waiters.due(now_ns)) is not None:
-            self.answer(waiting, NULL_ARRAY)
+            self.give_up(waiting, NULL_ARRAY)
         if 0 < self.pauses.until_ns <= now_ns:
             self.unpause()
         self._end()
@@ -477,8 +509,11 @@ class Executor:
                 except ReplyError as error:
                     value = error
                     assert command is not None  # `_slowly` raises none
-                    command.calls += 1
-                    self._count_error(command, error)
+                    now_ns = clock()
+                    self._count_error(command, words, error, now_ns - before_ns)
+                    before_ns = now_ns
+                    if keyspace.news:
+                        self._tell(command.name, words, 0)
                 except Later:
                     break
                 except Wait as wait:
@@ -591,7 +626,8 @@ class Executor:
         if ReplyError in set(map(type, values)):
             for value in values:
                 if value.__class__ is ReplyError:
-                    self._count_error(command, value)
+                    command.failed_calls += 1
+                    self.observers.note_error(value)
         at = 0
         for session in sessions:
             asked = session.requests
@@ -611,13 +647,16 @@ class Executor:
 
     # --- the other ways ------------------------------------------------------------------------------------------------------------
 
-    def perform(self, command: Command, words: list[bytes]) -> Any:
+    def perform(self, command: Command, words: list[bytes], *, again: bool = False) -> Any:
         """Run a command with all that belongs to it, on its own or inside another, and return its value.
 
-        Raises what its handler raises: ReplyError, and Wait, if the caller may not wait: then `nothing` is the reply.
+        With `again` it was shown to those who watch when it was run first. Raises what its handler raises: ReplyError, and
+        Wait, if the caller may not wait: then `nothing` is the reply.
         """
-        if self.observers.monitors and not command.flags & _UNSHOWN:
+        shows = self.observers.monitors and not (again or command.flags & _UNSHOWN or command.name == "quit")
+        if shows and command.name in _SHOWN_FIRST:
             self.show(words)
+            shows = False
         news = self.keyspace.news
         start = 0 if news is None else len(news)
         before_ns = self.clock()
@@ -625,14 +664,17 @@ class Executor:
             value = command.handler(self.cx, *words[command.name_words :])
         except (ReplyError, Wait) as refusal:
             if isinstance(refusal, ReplyError):
-                command.calls += 1
-                self._count_error(command, refusal)
+                self._count_error(command, words, refusal, self.clock() - before_ns)
+            if shows:
+                self.show(words)
             if self.keyspace.news:
                 self._tell(command.name, words, start)
             raise
         elapsed_ns = self.clock() - before_ns
         command.calls += 1
         command.elapsed_ns += elapsed_ns
+        if shows:
+            self.show(words)
         if 0 <= self.config.slowlog_log_slower_than_us * 1000 <= elapsed_ns:
             self._note_slow(command, words, elapsed_ns)
         if self.keyspace.news:
@@ -663,9 +705,14 @@ class Executor:
             cx = self.cx
             self.observers.note_slow(cx.session, words, elapsed_ns, cx.now_ms, self.config.slowlog_max_len)
 
-    def _count_error(self, command: Command, error: ReplyError) -> None:
+    def _count_error(self, command: Command, words: Sequence[bytes], error: ReplyError, elapsed_ns: int) -> None:
+        """Count a call that was refused by the handler."""
+        command.calls += 1
         command.failed_calls += 1
+        command.elapsed_ns += elapsed_ns
         self.observers.note_error(error)
+        if 0 <= self.config.slowlog_log_slower_than_us * 1000 <= elapsed_ns:
+            self._note_slow(command, words, elapsed_ns)
 
     def _slowly(self, session: Session, words: list[bytes], index: int) -> Any:
         """Return the reply to a request that is not on the straight way. Raises Later."""
@@ -680,6 +727,8 @@ class Executor:
             command = self._resolve(session, words)
             if session.gate & Gate.LISTENS and session.protocol == 2 and command.name not in _WHILE_LISTENING:
                 raise ReplyError(errors.ONLY_LISTENING % command.name)
+            if session.gate & Gate.MONITORS and command.flags & _TOUCHES_KEYS:
+                raise ReplyError(errors.MONITOR_ONLY)
             if self.pauses.is_on and self.pauses.holds(session, command):
                 session.gate |= Gate.PAUSED
                 raise Later
@@ -700,11 +749,9 @@ class Executor:
             if not runs:
                 self.observers.note_error(error)
                 self._reject(session, words)
-        if session.gate & Gate.LISTENS:
-            value = _among_pushes(session, words, value)
         if mode and not (mode == Gate.REPLY_OFF and not session.gate & Gate.REPLY_OFF):
-            return NO_REPLY
-        return value
+            value = NO_REPLY
+        return _among_pushes(session, words, value) if session.gate & Gate.LISTENS else value
 
     def _reject(self, session: Session, words: list[bytes]) -> None:
         """Take note of a request that was refused before its handler was asked."""
@@ -764,7 +811,7 @@ def _among_pushes(session: Session, words: list[bytes], value: Any) -> Any:
     if not session.pushed:
         return value
     pushed, session.pushed = Raw(b"".join(session.pushed)), []
-    return Several([value, pushed])
+    return pushed if value is NO_REPLY else Several([value, pushed])
 
 
 def _is_uniform(requests: list[list[bytes]], name: bytes, words: int) -> bool:

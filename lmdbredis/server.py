@@ -156,9 +156,9 @@ class RedisServer:
             self._wait(sessions, self.executor.lsn)
         else:
             self._send(sessions)
-        if self.executor.heard:
+        if self.executor.heard or self.executor.resumed:
             self._send_heard()
-        elif self.executor.waiters:
+        elif self.executor.waiters or self.executor.pauses.is_on:
             self._set_alarm()
         for session in left:
             self.ready(session)
@@ -384,7 +384,7 @@ class RedisServer:
         """Call the upkeep, and again when it says."""
         try:
             wait_ms = self.upkeep.tick(now_us(), clock_ms())
-            if self.executor.heard:
+            if self.executor.heard or self.executor.resumed:
                 self._send_heard()
             self._look_for_cold()
             wal = self.store.wal

@@ -295,7 +295,7 @@ def client_unblock(cx: Context, client_id_: bytes, *reason: bytes) -> int:
     waiting = None if session is None else cx.executor.waiters.of(session)
     if waiting is None:
         return 0
-    cx.executor.answer(waiting, ReplyError(UNBLOCKED) if is_error else NULL_ARRAY)
+    cx.executor.give_up(waiting, ReplyError(UNBLOCKED) if is_error else NULL_ARRAY)
     return 1
 
 

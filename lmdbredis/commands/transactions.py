@@ -51,7 +51,11 @@ def exec_(cx: Context) -> Any:
         raise ReplyError(EXEC_REFUSED % executor.refusal)
     if is_touched:
         return NULL_ARRAY
-    return [_run(cx, found, words) for found, words in queued]
+    executor.in_transaction = True
+    try:
+        return [_run(cx, found, words) for found, words in queued]
+    finally:
+        executor.in_transaction = False
 
 
 def _run(cx: Context, found: Command, words: list[bytes]) -> Any:

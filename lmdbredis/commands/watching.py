@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any, Final
 
 from lmdbredis.arguments import integer
-from lmdbredis.errors import SLOWLOG_COUNT, ReplyError
+from lmdbredis.errors import MONITOR_IN_MULTI, SLOWLOG_COUNT, SUBCOMMAND_SYNTAX, ReplyError
 from lmdbredis.registry import ADMIN, LOADING, NOSCRIPT, STALE, Context, command, container
-from lmdbredis.resp import OK
+from lmdbredis.resp import NO_REPLY, OK
 
 _SLOWLOG: Final = ADMIN | LOADING | STALE
+_REQUESTS_SHOWN: Final = 10
 
 
 @command("MONITOR", flags=ADMIN | NOSCRIPT | LOADING | STALE)
 def monitor(cx: Context) -> Any:
     """MONITOR -- Shows every command that the server runs, to this connection, as it is run. O(1). Since 1.0.0."""
-    cx.executor.monitor(cx.session)
-    return OK
+    if cx.executor.in_transaction:
+        raise ReplyError(MONITOR_IN_MULTI)
+    return OK if cx.executor.monitor(cx.session) else NO_REPLY
 
 
 @container("SLOWLOG", help_since="6.2.0")
@@ -25,9 +27,11 @@ def slowlog(cx: Context) -> None:
 
 
 @command("SLOWLOG|GET", flags=_SLOWLOG)
-def slowlog_get(cx: Context, count: bytes = b"10") -> list[Any]:
+def slowlog_get(cx: Context, *words: bytes) -> list[Any]:
     """SLOWLOG GET [count] -- Returns the slowest of the last requests, the last one first: number, time, duration in microseconds, words, address and name of the client. O(N) where N is the number of entries returned. Since 2.2.12."""
-    wanted = integer(count, SLOWLOG_COUNT)
+    if len(words) > 1:
+        raise ReplyError(SUBCOMMAND_SYNTAX % ("GET", "SLOWLOG"))
+    wanted = integer(words[0], SLOWLOG_COUNT) if words else _REQUESTS_SHOWN
     if wanted < -1:
         raise ReplyError(SLOWLOG_COUNT)
     slow = list(cx.executor.observers.slow)

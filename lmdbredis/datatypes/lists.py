@@ -342,6 +342,9 @@ def trim(db: Database, key: bytes, start: int, stop: int) -> None:
     start, stop = _clamp(start, stop, entry.count)
     kept = max(stop - start + 1, 0)
     removed = entry.count - kept
+    if not removed:
+        db.replaced(entry)
+        return
     if not kept:
         entry.count = 0
     elif removed >= _ABANDON_ROWS_MIN and removed >= kept * _ABANDON_RATIO:
