@@ -244,14 +244,21 @@ def consumers(db: Database, group: Group) -> list[Consumer]:
     return sorted(found, key=lambda consumer: consumer.name)
 
 
+def _name_of(db: Database, ident: int) -> bytes:
+    """Return a consumer's name (law 2); nothing is kept in memory: there may be many."""
+    owner = pack_u64(ident)
+    held: Consumer | None = db.keyspace.parts.get(owner)
+    name = db.keyspace.store.tables[OWNED].get(owner) if held is None else held.name
+    assert name is not None, "law 2"
+    return name
+
+
 def _by_id(db: Database, group: Group, ident: int) -> Consumer:
     """Return the consumer of a pending entry (law 2)."""
     owner = pack_u64(ident)
     consumer: Consumer | None = db.keyspace.parts.get(owner)
     if consumer is None:
-        name = db.keyspace.store.tables[OWNED].get(owner)
-        assert name is not None, "law 2"
-        consumer = open_consumer(db, group, name)
+        consumer = open_consumer(db, group, _name_of(db, ident))
         assert consumer is not None, "it owns something"
     return consumer
 
@@ -384,8 +391,7 @@ def pending(
         stop = group.owner + pack_entry_id(high) + b"\0"
         for row_key, row in table.range(group.owner + pack_entry_id(low), stop):
             ident, delivered_ms, deliveries = fmt.unpack_pending(row)
-            name = _by_id(db, group, ident).name
-            yield Pending(fmt.unpack_entry_id(row_key), name, delivered_ms, deliveries)
+            yield Pending(fmt.unpack_entry_id(row_key), _name_of(db, ident), delivered_ms, deliveries)
         return
     for row_key in _owned(db, consumer, low, consumer.pending):
         entry_id = fmt.unpack_entry_id(row_key)
