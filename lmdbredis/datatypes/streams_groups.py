@@ -350,19 +350,23 @@ def acknowledge(db: Database, group: Group, ids: Iterable[int]) -> int:
     acknowledged = 0
     for entry_id in ids:
         suffix = pack_entry_id(entry_id)
-        row = table.get(owner + suffix)
+        row = table.pop(owner + suffix)  # as a rule it is there
         if row is not None:
-            _forget(db, group, suffix, fmt.unpack_pending(row)[0])
+            _disown(db, group, suffix, fmt.unpack_pending(row)[0])
             acknowledged += 1
     return acknowledged
 
 
-def _forget(db: Database, group: Group, suffix: bytes, ident: int) -> None:
-    """Delete the two rows of an entry that is pending for the consumer of this id."""
-    tables = db.keyspace.store.tables
+def _forget(db: Database, group: Group, suffix: bytes, row: bytes) -> None:
+    """Let an entry be pending no more; `row` is that of `stream.pending`."""
+    db.keyspace.store.tables[PENDING].delete(group.owner + suffix)
+    _disown(db, group, suffix, fmt.unpack_pending(row)[0])
+
+
+def _disown(db: Database, group: Group, suffix: bytes, ident: int) -> None:
+    """Delete the consumer's row of an entry whose row of `stream.pending` is gone."""
     consumer = _by_id(db, group, ident)
-    tables[PENDING].delete(group.owner + suffix)
-    tables[OWNED].delete(consumer.owner + suffix)
+    db.keyspace.store.tables[OWNED].delete(consumer.owner + suffix)
     group.pending -= 1
     consumer.pending -= 1
     changed(db, group)
@@ -417,7 +421,7 @@ def claim(
         words = streams.get(db, entry, entry_id)
         if words is None:
             if row is not None:
-                _forget(db, group, suffix, fmt.unpack_pending(row)[0])
+                _forget(db, group, suffix, row)
         elif (row is not None or terms.creates) and _take_over(db, group, consumer, suffix, row, terms, now_ms):
             claimed.append((entry_id, words))
     return claimed
@@ -475,7 +479,7 @@ def claim_from(
         entry_id, suffix = fmt.unpack_entry_id(row_key), row_key[8:]
         words = streams.get(db, entry, entry_id)
         if words is None:
-            _forget(db, group, suffix, fmt.unpack_pending(row)[0])
+            _forget(db, group, suffix, row)
             deleted.append(entry_id)
         elif _take_over(db, group, consumer, suffix, row, terms, now_ms):
             claimed.append((entry_id, words))
