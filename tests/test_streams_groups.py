@@ -221,7 +221,9 @@ def test_claiming(pair: Pair):
         "RETRYCOUNT -1", "IDLE -1", "TIME 99999999999999", "force justid retrycount 0 idle 5000 lastid 7", "FORCE RETRYCOUNT 3",
     ]  # fmt: skip
     ids = ["1-1", "1-1 1-2 3-0 4-0 9-9", "9-9", "3", "77-7", "4-0 1-1 4-0"]
-    pair.run(from_each(GROUPS.values(), table("XCLAIM k g", ["ann", "new"], "0", ids, options), AFTER))
+    lines = [*table("XCLAIM k g ann 0", ids[1], options), *table("XCLAIM k g new 0", ids, ["", "JUSTID", "FORCE"])]
+    pair.run(from_each(GROUPS.values(), lines, AFTER))
+    pair.run(from_each([GONE], table("XCLAIM k g", ["bob", "new"], "0", ids, options), AFTER))
     pair.run(from_each([READ, GONE], table("XCLAIM k g bob", ["3600000", "-5"], "1-1 1-2 9-9", ["", "FORCE"]), AFTER))
     old = "XCLAIM k g ann 0 1-1 1-2 3-0 4-0 TIME 1000 JUSTID"
     pair.run(
