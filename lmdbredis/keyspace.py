@@ -595,8 +595,8 @@ class Keyspace:
             for row_key, part in self.dirty_parts.items():
                 part.table.put(row_key, part.row())
             self.dirty_parts.clear()
-            if len(self.parts) > _PARTS_MAX:
-                self.parts.clear()
+        if len(self.parts) > _PARTS_MAX:
+            self.parts.clear()
         for database in self._all_databases:
             if database.is_dirty:
                 row = fmt.pack_keyspace(database.keys, database.volatile, database.expire_sum_ms, database.flags)

@@ -163,7 +163,7 @@ def test_adding_and_trimming(pair: Pair):
 @pytest.mark.parametrize("size", [99, 100, 101, 250, 1000, 3500])
 def test_approximate_trimming_of_untouched_streams(pair: Pair, size: int):
     """What was only added to is trimmed by whole hundreds, exactly as Redis does, which keeps a hundred entries in a node."""
-    script: list[object] = []
+    script: list[object] = filled(size, "full")
     for words in (
         "MAXLEN ~ 0",
         "MAXLEN ~ 1",
@@ -175,8 +175,7 @@ def test_approximate_trimming_of_untouched_streams(pair: Pair, size: int):
     ):
         for limit in ("", "LIMIT 1", "LIMIT 100", "LIMIT 199", "LIMIT 0"):
             script += [
-                "DEL k",
-                *filled(size),
+                "COPY full k REPLACE",
                 f"XTRIM k {words} {limit}",
                 "XLEN k",
                 "XRANGE k - + COUNT 2",
@@ -419,12 +418,12 @@ def test_watching_streams(pair: Pair):
         pair.run([*SOME.splitlines(), "WATCH k", change, "MULTI", "XLEN k", "EXEC", "UNWATCH", "DEL k"])
 
 
-@pytest.mark.parametrize("size", [63, 64, 65, 200, 1500, 5000])
+@pytest.mark.parametrize("size", [63, 64, 65, 200, 1500])
 def test_sizes_around_every_step(pair: Pair, size: int):
     """Ranges, deletions and trims of a stream of any size, longer than any one walk; then it grows again."""
     chance = random.Random(size)
     script: list[object] = [*filled(size), "XLEN k", "XRANGE k - +", "XREVRANGE k + -", "XINFO STREAM k"]
-    for _ in range(40):
+    for _ in range(20):
         low, high = chance.randrange(size // 7 + 2), chance.randrange(size // 7 + 2)
         count = chance.choice(("1", "63", "64", "65", "500", str(size)))
         script += [

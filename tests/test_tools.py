@@ -318,6 +318,28 @@ def test_wal(store: Path, capsys: pytest.CaptureFixture[str]):
         assert part in text, part
 
 
+def test_wal_of_streams(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Entries, groups, consumers and what is pending are readable too."""
+    engine = Engine(tmp_path / "streams")
+    engine.run(
+        *(line.split() for line in (b"XADD s 5-7 f v", b"XGROUP CREATE s g 0", b"XREADGROUP GROUP g ann STREAMS s >"))
+    )
+    engine.close(checkpoint=False)
+    _, lines = run(capsys, tmp_path / "streams")
+    text = "\n".join(lines)
+
+    for part in (
+        "keys             put    keyspace 0, b's' = stream, id 1, 1 elements",
+        "stream           put    id 1, entry 5-7 = b'f' b'v'",
+        "stream.groups    put    id 1, b'g' = group, id 2, delivered up to 5-7, 1 read, 1 pending, 1 consumers",
+        "stream.consumers put    id 2, b'ann' = consumer, id 3, seen at 1000000 ms, active at 1000000 ms, 1 pending",
+        "stream.pending   put    id 2, entry 5-7 = consumer's id 3, delivered at 1000000 ms, 1 times",
+        "stream.owned     put    id 3, b'' = b'ann'",
+        "stream.owned     put    id 3, entry 5-7 = b''",
+    ):
+        assert " ".join(part.split()) in " ".join(text.split()), part
+
+
 def test_wal_json(store: Path, capsys: pytest.CaptureFixture[str]):
     """JSON: a line for each record, and all of its rows come back byte for byte."""
     records = list(wal.read(store / "wal", wal.segments(store / "wal")[0]))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 from lmdbredis import format as fmt
 from lmdbredis import wal
 from lmdbredis.errors import StorageError
+from lmdbredis.words import format_entry_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _TRIES: Final = 5  # a log that is being written may look torn for a moment
@@ -145,6 +146,8 @@ def readable(table: int, key: bytes) -> str:
             return f"id {ident}, chunk {fmt.unpack_u32(rest)}"
         if table == fmt.SCORES:
             return f"id {ident}, {fmt.unsortable(rest[:8])!r}, {_short(rest[8:])}"
+        if table in {fmt.STREAMS, fmt.PENDING} or (table == fmt.OWNED and rest):
+            return f"id {ident}, entry {_entry_id(fmt.unpack_entry_id(key))}"
         return f"id {ident}, {_short(rest)}"
     except (fmt.UnpackError, IndexError, UnicodeDecodeError):
         return repr(key)
@@ -174,9 +177,40 @@ def _value(table: int, key: bytes, row: bytes) -> str:
             return repr(fmt.unpack_f64(row))
         if table == fmt.COUNTS:
             return f"{fmt.unpack_u32(row)} rows"
+        if table in _STREAM_VALUES and row:
+            return _STREAM_VALUES[table](row)
     except (fmt.UnpackError, IndexError, KeyError, ValueError):
         pass
     return _short(row)
+
+
+def _entry_id(entry_id: int) -> str:
+    return format_entry_id(entry_id).decode()
+
+
+def _group(row: bytes) -> str:
+    ident, last, read, pending, consumers, _ = fmt.unpack_group(row)
+    return (
+        f"group, id {ident}, delivered up to {_entry_id(last)}, {read} read, {pending} pending, {consumers} consumers"
+    )
+
+
+def _consumer(row: bytes) -> str:
+    ident, seen_ms, active_ms, pending, _ = fmt.unpack_consumer(row)
+    return f"consumer, id {ident}, seen at {seen_ms} ms, active at {active_ms} ms, {pending} pending"
+
+
+def _pending(row: bytes) -> str:
+    consumer, delivered_ms, deliveries = fmt.unpack_pending(row)
+    return f"consumer's id {consumer}, delivered at {delivered_ms} ms, {deliveries} times"
+
+
+_STREAM_VALUES: Final[dict[int, Callable[[bytes], str]]] = {
+    fmt.STREAMS: lambda row: " ".join(map(_short, fmt.unpack_entry(row))),
+    fmt.GROUPS: _group,
+    fmt.CONSUMERS: _consumer,
+    fmt.PENDING: _pending,
+}
 
 
 def _table(number: int) -> str:

@@ -244,14 +244,21 @@ def consumers(db: Database, group: Group) -> list[Consumer]:
     return sorted(found, key=lambda consumer: consumer.name)
 
 
+def _name_of(db: Database, ident: int) -> bytes:
+    """Return a consumer's name (law 2); nothing is kept in memory: there may be many."""
+    owner = pack_u64(ident)
+    held: Consumer | None = db.keyspace.parts.get(owner)
+    name = db.keyspace.store.tables[OWNED].get(owner) if held is None else held.name
+    assert name is not None, "law 2"
+    return name
+
+
 def _by_id(db: Database, group: Group, ident: int) -> Consumer:
     """Return the consumer of a pending entry (law 2)."""
     owner = pack_u64(ident)
     consumer: Consumer | None = db.keyspace.parts.get(owner)
     if consumer is None:
-        name = db.keyspace.store.tables[OWNED].get(owner)
-        assert name is not None, "law 2"
-        consumer = open_consumer(db, group, name)
+        consumer = open_consumer(db, group, _name_of(db, ident))
         assert consumer is not None, "it owns something"
     return consumer
 
@@ -343,19 +350,23 @@ def acknowledge(db: Database, group: Group, ids: Iterable[int]) -> int:
     acknowledged = 0
     for entry_id in ids:
         suffix = pack_entry_id(entry_id)
-        row = table.get(owner + suffix)
+        row = table.pop(owner + suffix)  # as a rule it is there
         if row is not None:
-            _forget(db, group, suffix, fmt.unpack_pending(row)[0])
+            _disown(db, group, suffix, fmt.unpack_pending(row)[0])
             acknowledged += 1
     return acknowledged
 
 
-def _forget(db: Database, group: Group, suffix: bytes, ident: int) -> None:
-    """Delete the two rows of an entry that is pending for the consumer of this id."""
-    tables = db.keyspace.store.tables
+def _forget(db: Database, group: Group, suffix: bytes, row: bytes) -> None:
+    """Let an entry be pending no more; `row` is that of `stream.pending`."""
+    db.keyspace.store.tables[PENDING].delete(group.owner + suffix)
+    _disown(db, group, suffix, fmt.unpack_pending(row)[0])
+
+
+def _disown(db: Database, group: Group, suffix: bytes, ident: int) -> None:
+    """Delete the consumer's row of an entry whose row of `stream.pending` is gone."""
     consumer = _by_id(db, group, ident)
-    tables[PENDING].delete(group.owner + suffix)
-    tables[OWNED].delete(consumer.owner + suffix)
+    db.keyspace.store.tables[OWNED].delete(consumer.owner + suffix)
     group.pending -= 1
     consumer.pending -= 1
     changed(db, group)
@@ -384,8 +395,7 @@ def pending(
         stop = group.owner + pack_entry_id(high) + b"\0"
         for row_key, row in table.range(group.owner + pack_entry_id(low), stop):
             ident, delivered_ms, deliveries = fmt.unpack_pending(row)
-            name = _by_id(db, group, ident).name
-            yield Pending(fmt.unpack_entry_id(row_key), name, delivered_ms, deliveries)
+            yield Pending(fmt.unpack_entry_id(row_key), _name_of(db, ident), delivered_ms, deliveries)
         return
     for row_key in _owned(db, consumer, low, consumer.pending):
         entry_id = fmt.unpack_entry_id(row_key)
@@ -411,7 +421,7 @@ def claim(
         words = streams.get(db, entry, entry_id)
         if words is None:
             if row is not None:
-                _forget(db, group, suffix, fmt.unpack_pending(row)[0])
+                _forget(db, group, suffix, row)
         elif (row is not None or terms.creates) and _take_over(db, group, consumer, suffix, row, terms, now_ms):
             claimed.append((entry_id, words))
     return claimed
@@ -469,7 +479,7 @@ def claim_from(
         entry_id, suffix = fmt.unpack_entry_id(row_key), row_key[8:]
         words = streams.get(db, entry, entry_id)
         if words is None:
-            _forget(db, group, suffix, fmt.unpack_pending(row)[0])
+            _forget(db, group, suffix, row)
             deleted.append(entry_id)
         elif _take_over(db, group, consumer, suffix, row, terms, now_ms):
             claimed.append((entry_id, words))
