@@ -109,8 +109,15 @@ def _is_monitored(reply: Reply) -> re.Match[bytes] | None:
 class Talk:
     """Connections to both servers, opened when they are first named. `say` and `do` for one line, `run` for a script."""
 
-    def __init__(self, pair: Pair, *, rules: Callable[[Words, Reply, Reply], bool] | None = None) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        rules: Callable[[Words, Reply, Reply], bool] | None = None,
+        wait_seconds_max: float = WAIT_SECONDS_MAX,
+    ) -> None:
         self.pair = pair
+        self.wait_seconds_max = wait_seconds_max
         self.voices: dict[str, Voice] = {}
         self.history: list[str] = []
         self.rules = rules  # of this test alone: may two replies that differ differ?
@@ -159,7 +166,7 @@ class Talk:
         if name not in self.voices:
             clients = self.pair.fresh()
             for client in clients:
-                client.socket.settimeout(WAIT_SECONDS_MAX)
+                client.socket.settimeout(self.wait_seconds_max)
             ids = [client.call("CLIENT", "ID").value for client in clients]
             addresses = [
                 b"%b:%d" % (host.encode(), port) for host, port in (one.socket.getsockname() for one in clients)
@@ -336,7 +343,7 @@ class Talk:
         return states
 
     def _wait(self, condition: Callable[[], bool], what: str, details: Callable[[], str] = str) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        deadline = time.monotonic() + self.wait_seconds_max
         while not condition():
             if time.monotonic() > deadline:
                 raise Mismatch(self._explain(f"{what} {details()}"))
