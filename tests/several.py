@@ -8,6 +8,8 @@ r"""One script, several connections, two servers: what each connection gets, rep
         * close b                 # the client goes away, and the server has seen it
         * until EXISTS k is 0     # said again and again, by nobody in the script, until the answer is this
         * free c                  # c is not blocked any more (its time was up)
+        * hold c                  # c is not looked at, since what comes to him comes at no time in particular,
+        * heed c                  # until now
         d! CLIENT REPLY OFF       # `!`: nothing will be answered; d is not looked at before its next line with `:`
         a~ BLPOP k 0
         a! ECHO behind            # behind a blocked command: it waits in line, and so do we not
@@ -222,6 +224,8 @@ class Talk:
             self._wait_gone([voice])
         elif word == "free":
             self._wait(lambda: all(self._states(side)[name] != "blocked" for side in SIDES), f"{name} stays blocked")
+        elif word in ("hold", "heed"):
+            self.voices[name].is_silent = word == "hold"
         elif found := _UNTIL.fullmatch(directive):
             words, wanted = line_words(found[1]), found[2].encode()
             for client in self.control:
@@ -253,8 +257,8 @@ class Talk:
         for voice in list(self.voices.values()):
             if voice.state == "gone":
                 self._bury(voice)
-            elif voice.state == "blocked":
-                self._compare_blocked(voice)
+            elif voice.state in ("blocked", "queues") and not voice.is_silent:
+                self._compare_unasked(voice)
 
     def _read_until(self, voice: Voice, token: bytes) -> None:
         answers = []
@@ -270,8 +274,8 @@ class Talk:
                 self._explain(f"{voice.name}: PING is answered {answers[1]!r}, by the oracle {answers[0]!r}")
             )
 
-    def _compare_blocked(self, voice: Voice) -> None:
-        """A blocked connection gets pushes only: as many here as there."""
+    def _compare_unasked(self, voice: Voice) -> None:
+        """Compare what came to one that cannot be asked whether that is all: as much here as there."""
 
         def same_number() -> bool:
             for side in SIDES:
