@@ -8,6 +8,8 @@ r"""One script, several connections, two servers: what each connection gets, rep
         * close b                 # the client goes away, and the server has seen it
         * until EXISTS k is 0     # said again and again, by nobody in the script, until the answer is this
         * free c                  # c is not blocked any more (its time was up)
+        * hold c                  # c is not looked at, since what comes to him comes at no time in particular,
+        * heed c                  # until now
         d! CLIENT REPLY OFF       # `!`: nothing will be answered; d is not looked at before its next line with `:`
         a~ BLPOP k 0
         a! ECHO behind            # behind a blocked command: it waits in line, and so do we not
@@ -109,8 +111,15 @@ def _is_monitored(reply: Reply) -> re.Match[bytes] | None:
 class Talk:
     """Connections to both servers, opened when they are first named. `say` and `do` for one line, `run` for a script."""
 
-    def __init__(self, pair: Pair, *, rules: Callable[[Words, Reply, Reply], bool] | None = None) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        rules: Callable[[Words, Reply, Reply], bool] | None = None,
+        wait_seconds_max: float = WAIT_SECONDS_MAX,
+    ) -> None:
         self.pair = pair
+        self.wait_seconds_max = wait_seconds_max
         self.voices: dict[str, Voice] = {}
         self.history: list[str] = []
         self.rules = rules  # of this test alone: may two replies that differ differ?
@@ -159,7 +168,7 @@ class Talk:
         if name not in self.voices:
             clients = self.pair.fresh()
             for client in clients:
-                client.socket.settimeout(WAIT_SECONDS_MAX)
+                client.socket.settimeout(self.wait_seconds_max)
             ids = [client.call("CLIENT", "ID").value for client in clients]
             addresses = [
                 b"%b:%d" % (host.encode(), port) for host, port in (one.socket.getsockname() for one in clients)
@@ -215,6 +224,8 @@ class Talk:
             self._wait_gone([voice])
         elif word == "free":
             self._wait(lambda: all(self._states(side)[name] != "blocked" for side in SIDES), f"{name} stays blocked")
+        elif word in ("hold", "heed"):
+            self.voices[name].is_silent = word == "hold"
         elif found := _UNTIL.fullmatch(directive):
             words, wanted = line_words(found[1]), found[2].encode()
             for client in self.control:
@@ -246,8 +257,8 @@ class Talk:
         for voice in list(self.voices.values()):
             if voice.state == "gone":
                 self._bury(voice)
-            elif voice.state == "blocked":
-                self._compare_blocked(voice)
+            elif voice.state in ("blocked", "queues") and not voice.is_silent:
+                self._compare_unasked(voice)
 
     def _read_until(self, voice: Voice, token: bytes) -> None:
         answers = []
@@ -263,8 +274,8 @@ class Talk:
                 self._explain(f"{voice.name}: PING is answered {answers[1]!r}, by the oracle {answers[0]!r}")
             )
 
-    def _compare_blocked(self, voice: Voice) -> None:
-        """A blocked connection gets pushes only: as many here as there."""
+    def _compare_unasked(self, voice: Voice) -> None:
+        """Compare what came to one that cannot be asked whether that is all: as much here as there."""
 
         def same_number() -> bool:
             for side in SIDES:
@@ -336,7 +347,7 @@ class Talk:
         return states
 
     def _wait(self, condition: Callable[[], bool], what: str, details: Callable[[], str] = str) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        deadline = time.monotonic() + self.wait_seconds_max
         while not condition():
             if time.monotonic() > deadline:
                 raise Mismatch(self._explain(f"{what} {details()}"))

@@ -465,7 +465,6 @@ DATABASES = """
 """
 EXPIRY = """
     w: SET k v PX 30
-    w: GET k
     * until EXISTS k is 0
     a~ BLPOP k 0
     w: RPUSH k x

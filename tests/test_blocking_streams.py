@@ -288,7 +288,7 @@ AWAY = """
 """
 EXPIRY = """
     w: XGROUP CREATE k g $ MKSTREAM
-    w: PEXPIRE k 30
+    w: PEXPIRE k 200
     a~ XREADGROUP GROUP g c BLOCK 0 STREAMS k >
     b~ XREAD BLOCK 0 STREAMS k $
     * free a

@@ -27,17 +27,20 @@ if TYPE_CHECKING:
     from tests.differential import Pair
 
 NAMES = ("a", "b", "c", "d")
+FEEDER = "w"  # never waits, so that what others wait for can come
+WAIT_SECONDS_MAX = 2.0  # for what does not come at all: shrinking a mismatch meets it often
 DATABASES = (0, 1)
+SHORT = "0.002"  # seconds to wait: long enough to be seen waiting, and waited for
 KILLS_MAX = 1  # in one example: each costs a start of the interpreter
 
 # A slot of a line -> the phrases that fill it.
 SLOTS: dict[str, tuple[str, ...]] = {
-    "{k}": ("k", "k", "j", "q"),
+    "{k}": ("k", "k", "k", "j", "q"),
     "{v}": ("1", "2", "three", '""', '"\\x00\\r\\n"'),
     "{n}": ("0", "1", "-2.5", "inf"),
     "{side}": ("LEFT", "RIGHT"),
     "{db}": ("0", "0", "1"),
-    "{t}": ("0", "0", "0", "0.002"),
+    "{t}": ("0", "0", "0", SHORT),
     "{channel}": ("one", "two", "p"),
     "{pattern}": ("p*", "__key*"),
     "{how}": ("", "TIMEOUT", "ERROR"),
@@ -76,6 +79,13 @@ LINES = lines_of("""
     FLUSHALL
     FLUSHDB
     PING
+""")
+FOOD = lines_of("""
+    RPUSH {k} {v}
+    RPUSH {k} {v} {v} {v}
+    LPUSH {k} {v} {v}
+    ZADD {k} {n} {v} {n} {v}
+    DEL {k}
 """)
 WAITING = lines_of("""
     BLPOP {k} {t}
@@ -132,14 +142,20 @@ STREAMS = lines_of("""
 """)
 
 
+Turn = tuple[str, str, str]  # who says it, who is meant by `{other}`, the line
+
+
 @st.composite
 def lines(draw: st.DrawFn, templates: list[str]) -> str:
     """Draw a line of a table and fill its slots; who is meant by `{other}` is filled in later."""
-    words = [
-        draw(st.sampled_from(SLOTS[word])) if word in SLOTS else word
-        for word in draw(st.sampled_from(templates)).split()
-    ]
-    return " ".join(words)
+    words = draw(st.sampled_from(templates)).split()
+    return " ".join(draw(st.sampled_from(SLOTS[word])) if word in SLOTS else word for word in words)
+
+
+def turns(templates: list[str], most: int = 5) -> st.SearchStrategy[list[Turn]]:
+    """Return the strategy of some turns of a conversation."""
+    turn = st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES), lines(templates))
+    return st.lists(turn, min_size=1, max_size=most)
 
 
 class Machine(RuleBasedStateMachine):
@@ -162,7 +178,7 @@ class Machine(RuleBasedStateMachine):
         """Let everybody come."""
         for client in self.pair.clients():
             client.call("CONFIG", "SET", "notify-keyspace-events", "KEA")
-        self.talk = Talk(self.pair)
+        self.talk = Talk(self.pair, wait_seconds_max=WAIT_SECONDS_MAX)
 
     def checked(self, work: Callable[[], object]) -> None:
         try:
@@ -173,49 +189,64 @@ class Machine(RuleBasedStateMachine):
 
     def say(self, name: str, other: str, line: str) -> None:
         """Let somebody say a line; behind what he waits for, if he waits."""
-        if other == name:
-            other = NAMES[NAMES.index(name) - 1]
+        if other == name:  # nobody kills himself: who answers then is open
+            other = NAMES[NAMES.index(name) - 1] if name in NAMES else NAMES[0]
         line = line.replace("{other}", f"{{{other}}}")
         if "{id}" in line:
             self.entries += 1
             line = line.replace("{id}", f"{self.entries}-1")
-        mark = "!" if self.talk.voice(name).state == "blocked" else ":" if " 0.002" in line else "?"
+        if self.talk.voice(name).state == "blocked":
+            mark, line = (
+                "!",
+                line.replace(SHORT, "0"),
+            )  # it would run out when it is this line's turn, at no time in particular
+        else:
+            mark = ":" if SHORT in line else "?"
         self.said += 1
         self.checked(lambda: self.talk.line(f"{name}{mark} {line}"))
 
-    # Who speaks and what of: the tables have a rule each, so that hypothesis can favour some of them.
+    # Who speaks and what of: hypothesis favours some of these rules in each example.
 
-    @rule(name=st.sampled_from(NAMES), line=lines(LINES))
-    def change(self, name: str, line: str) -> None:
-        """Somebody changes or reads keys."""
-        self.say(name, name, line)
+    @rule(turns=turns(LINES))
+    def change(self, turns: list[Turn]) -> None:
+        """Keys are changed and read."""
+        self.converse(turns)
 
-    @rule(name=st.sampled_from(NAMES), line=lines(WAITING))
-    def wait(self, name: str, line: str) -> None:
-        """Somebody may have to wait."""
-        self.say(name, name, line)
+    @rule(turns=turns(WAITING))
+    def wait(self, turns: list[Turn]) -> None:
+        """Some may have to wait."""
+        self.converse(turns)
 
-    @rule(name=st.sampled_from(NAMES), other=st.sampled_from(NAMES), line=lines(TOGETHER))
-    def together(self, name: str, other: str, line: str) -> None:
-        """Somebody begins or ends a transaction, watches, or deals with somebody else."""
-        self.say(name, other, line)
+    @rule(turns=turns(FOOD, most=2))
+    def feed(self, turns: list[Turn]) -> None:
+        """Those who wait get something, from one who never waits."""
+        self.converse([(FEEDER, other, line) for _, other, line in turns])
 
-    @rule(name=st.sampled_from(NAMES), body=st.lists(lines([*LINES, *WAITING, *TALKING]), min_size=1, max_size=4))
-    def transaction(self, name: str, body: list[str]) -> None:
+    @rule(turns=turns([*TOGETHER, *LINES, *WAITING, *FOOD]))
+    def together(self, turns: list[Turn]) -> None:
+        """Transactions begin and end, keys are watched, one deals with another."""
+        self.converse(turns)
+
+    @rule(name=st.sampled_from([*NAMES, FEEDER]), turns=turns([*LINES, *WAITING, *FOOD, *TALKING]))
+    def transaction(self, name: str, turns: list[Turn]) -> None:
         """Somebody says a whole transaction."""
-        for line in ("MULTI", *body, "EXEC"):
-            self.say(name, name, line)
+        self.converse([(name, name, line) for line in ("MULTI", *(line for _, _, line in turns), "EXEC")])
 
-    @rule(name=st.sampled_from(NAMES), line=lines(TALKING))
-    def listen(self, name: str, line: str) -> None:
-        """Somebody listens or publishes."""
-        self.say(name, name, line)
+    @rule(turns=turns([*TALKING, *FOOD]))
+    def listen(self, turns: list[Turn]) -> None:
+        """Some listen or publish."""
+        self.converse(turns)
 
     @precondition(lambda self: self.knows_streams)
-    @rule(name=st.sampled_from(NAMES), line=lines(STREAMS))
-    def stream(self, name: str, line: str) -> None:
-        """Somebody reads a stream, waits for it, or adds to it."""
-        self.say(name, name, line)
+    @rule(turns=turns(STREAMS))
+    def stream(self, turns: list[Turn]) -> None:
+        """Some read a stream, wait for it, or add to it."""
+        self.converse(turns)
+
+    def converse(self, turns: list[Turn]) -> None:
+        """Let some say lines in turn."""
+        for turn in turns:
+            self.say(*turn)
 
     @rule(name=st.sampled_from(NAMES))
     def close(self, name: str) -> None:

@@ -122,7 +122,7 @@ WATCH_AND_WAIT = """
     a: EXEC
 """
 WATCH_AND_TIME = """
-    a: SET k v PX 30
+    a: SET k v PX 200
     a: WATCH k
     b: SELECT 1
     * until DBSIZE is 0
@@ -143,11 +143,11 @@ WATCH_AND_TIME = """
     a: MULTI
     a: PING
     a: EXEC
-    c: PEXPIRE k 5
+    c: PEXPIRE k 200
     a: WATCH k
     a: MULTI
     a: SET k w
-    c: DEBUG SLEEP 0.006
+    c: DEBUG SLEEP 0.25
     a: EXEC
     a: GET k
     c: SET k v PX 1
