@@ -141,7 +141,7 @@ UNBLOCKED: Final = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
 UNBLOCK_REASON: Final = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"
 PAUSE_MODE: Final = "ERR CLIENT PAUSE mode must be WRITE or ALL"
 MONITOR_ONLY: Final = "ERR Replica can't interact with the keyspace"  # so it is called, a monitor too
-MONITOR_IN_MULTI: Final = "ERR MONITOR isn't allowed for DENY BLOCKING client"
+NOT_IN_ONE_GO: Final = "ERR %s isn't allowed for %sDENY BLOCKING client"  # transactions and scripts are one go
 SLOWLOG_COUNT: Final = "ERR count should be greater than or equal to -1"
 
 # Keys.

@@ -8,7 +8,8 @@ Laws:
 
 1. An event that nobody asked for is not made: `Events.classes` holds the letters of the setting.
 2. The order is that of the news; what a command does to one key again and again is one event.
-3. A key that a command deletes to put something else in its place was overwritten: neither ``del`` nor ``new``.
+3. A key that a command deletes to put something else in its place was overwritten: neither ``del`` nor ``new``, but for RENAME and
+   COPY, which tell that it is new.
 
 It knows no session and no channel but the two that an event has: `messages` returns what is to be published.
 """
@@ -58,10 +59,18 @@ _CHANGES: Final = (
         "bzpopmax=zpopmax zunionstore zinterstore zdiffstore zrangestore geoadd=zadd",
     )
     | _changes("g", "copy=copy_to")
+    | _changes(
+        "t",
+        "xdel xtrim xsetid xgroup|create=xgroup-create xgroup|setid=xgroup-setid xgroup|destroy=xgroup-destroy "
+        "xgroup|createconsumer=xgroup-createconsumer xgroup|delconsumer=xgroup-delconsumer "
+        "xreadgroup=xgroup-createconsumer xclaim=xgroup-createconsumer xautoclaim=xgroup-createconsumer",
+    )
 )
 
 # Commands that give a key a time; others take it over from where they took the value.
 _SET_EXPIRY: Final = frozenset({"set", "setex", "psetex", "getex", "expire", "pexpire", "expireat", "pexpireat"})
+
+_MAKE_ANEW: Final = frozenset({"rename", "renamenx", "copy"})  # law 3
 
 _PUSHED: Final = {b"LEFT": b"lpush", b"RIGHT": b"rpush"}
 _POPPED: Final = {b"LEFT": b"lpop", b"RIGHT": b"rpop"}
@@ -104,6 +113,11 @@ def _added_score(words: Sequence[bytes], changes: int) -> tuple[str, bytes]:
     return "z", b"zincr" if is_increment else b"zadd"
 
 
+def _added_entry(words: Sequence[bytes], changes: int) -> tuple[str, bytes]:
+    """XADD: the entry, and then what is trimmed."""
+    return "t", b"xadd" if changes == 1 else b"xtrim"
+
+
 # Commands whose event depends on their words, and on how many changes there were before (counted from 1).
 _RULES: Final[dict[str, Callable[[Sequence[bytes], int], tuple[str, bytes]]]] = {
     "lmove": _moved_element,
@@ -116,6 +130,7 @@ _RULES: Final[dict[str, Callable[[Sequence[bytes], int], tuple[str, bytes]]]] = 
     "bzmpop": _popped_members,
     "smove": _moved_member,
     "zadd": _added_score,
+    "xadd": _added_entry,
 }
 _PLAIN: Final = {
     What.NEW: ("n", b"new"),
@@ -156,6 +171,7 @@ class Events:
 def _events(name: str, words: Sequence[bytes], news: list[News]) -> Iterator[Event]:
     """Yield what Redis would tell of a command, of no command (expiry) if `name` is empty."""
     overwritten = _overwritten(news)
+    stays_new = name in _MAKE_ANEW
     changes, last = 0, None
     for one in news:
         what, database, key, source = one
@@ -175,7 +191,9 @@ def _events(name: str, words: Sequence[bytes], news: list[News]) -> Iterator[Eve
             name not in _SET_EXPIRY or (name == "set" and b"KEEPTTL" in map(bytes.upper, words))
         ):
             continue  # the time came along with the value
-        elif what == What.ALL or (what in {What.NEW, What.DELETED} and (database, key) in overwritten):
+        elif what == What.ALL or (
+            (what == What.DELETED or (what == What.NEW and not stays_new)) and (database, key) in overwritten
+        ):
             continue
         else:
             event = Event(*_PLAIN[what], database, key)

@@ -203,6 +203,7 @@ class Executor:
     def follow_settings(self) -> None:
         """Take note of settings that have changed."""
         self.events.choose(self.config.notify_keyspace_events)
+        self.observers.shorten(self.config.slowlog_max_len)
         self._look()
 
     def take_over(self, before: Executor) -> None:

@@ -93,7 +93,9 @@ class Observers:
     def note_slow(
         self, session: Session, words: Sequence[bytes], elapsed_ns: int, now_ms: int, length_max: int
     ) -> None:
-        """Keep a slow request, without what is too long of it (law 2)."""
+        """Keep a slow request, without what is too long of it (law 2); a log of no length is left as it is."""
+        if not length_max:
+            return
         kept = [
             word if len(word) <= _WORD_BYTES_MAX
             else word[:_WORD_BYTES_MAX] + b"... (%d more bytes)" % (len(word) - _WORD_BYTES_MAX)
@@ -105,7 +107,11 @@ class Observers:
             SlowRequest(self._next_slow_id, now_ms // 1000, elapsed_ns // 1000, kept, session.address, session.name)
         )
         self._next_slow_id += 1
-        while len(self.slow) > length_max:
+        self.shorten(length_max)
+
+    def shorten(self, length_max: int) -> None:
+        """Forget the oldest slow requests, but for so many; 0 = none."""
+        while len(self.slow) > length_max > 0:
             self.slow.pop()
 
     # --- errors -------------------------------------------------------------------------------------------------------------

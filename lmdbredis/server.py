@@ -563,7 +563,7 @@ class RedisServer:
             raise ReplyError(SET_FAILED % (name, errors.LISTENS_ALREADY))
         if "maxclients" in names and (possible := clients_max(self.config.maxclients)) < self.config.maxclients:
             raise ReplyError(SET_FAILED % ("maxclients", errors.TOO_MANY_CLIENTS % possible))
-        if "notify-keyspace-events" in names:
+        if names & {"notify-keyspace-events", "slowlog-max-len"}:
             self.executor.follow_settings()
         if "hot-layer-size" in names:
             self.keyspace.cache.size_bytes = self.config.hot_layer_size_bytes

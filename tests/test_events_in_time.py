@@ -239,6 +239,7 @@ SERVED = """
     w: CLIENT UNBLOCK {a}
 """
 STREAMS_SERVED = """
+    w: XGROUP CREATE s first $ MKSTREAM
     l: PSUBSCRIBE __key*
     a~ XREAD BLOCK 0 STREAMS s $
     w: XADD s 1-1 f v

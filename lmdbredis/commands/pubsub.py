@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import pattern
+from lmdbredis.errors import NOT_IN_ONE_GO, ReplyError
 from lmdbredis.pubsub import Kind
 from lmdbredis.registry import FAST, LOADING, NOSCRIPT, STALE, Context, Flag, command, container
 from lmdbredis.resp import Push, Several
@@ -71,6 +72,8 @@ def punsubscribe(cx: Context, *patterns: bytes) -> Several:
 @command("SSUBSCRIBE", flags=_LISTEN, keys=(1, -1, 1))
 def ssubscribe(cx: Context, shardchannel: bytes, *shardchannels: bytes) -> Several:
     """SSUBSCRIBE shardchannel [shardchannel ...] -- Listens for messages published to shard channels. O(N) where N is the number of shard channels to subscribe to. Since 7.0.0."""
+    if cx.executor.in_transaction:
+        raise ReplyError(NOT_IN_ONE_GO % ("SSUBSCRIBE", "a "))
     return _subscribe(cx, Kind.SHARD, b"ssubscribe", (shardchannel, *shardchannels))
 
 

@@ -114,6 +114,7 @@ def xgroup_setid(cx: Context, key: bytes, group: bytes, id_: bytes, *rest: bytes
     if len(rest) not in {0, 2}:
         raise ReplyError(SUBCOMMAND_SYNTAX % ("SETID", "XGROUP"))
     groups.set_delivered(cx.db, found, entry.last if id_ == b"$" else entry_id(id_, ends=True), read)
+    cx.db.replaced(entry)
     return OK
 
 
@@ -131,21 +132,22 @@ def xgroup_destroy(cx: Context, key: bytes, group: bytes) -> int:
 @command("XGROUP|CREATECONSUMER", flags=WRITE | DENYOOM)
 def xgroup_createconsumer(cx: Context, key: bytes, group: bytes, consumer: bytes) -> int:
     """XGROUP CREATECONSUMER key group consumer -- Makes a consumer known to a group; returns whether it is new. O(log N). Since 6.2.0."""
-    _, found = _stream_and_group(cx, key, group)
+    entry, found = _stream_and_group(cx, key, group)
     if groups.open_consumer(cx.db, found, consumer) is not None:
         return 0
-    groups.create_consumer(cx.db, found, consumer, cx.now_ms)
+    groups.create_consumer(cx.db, entry, found, consumer, cx.now_ms)
     return 1
 
 
 @command("XGROUP|DELCONSUMER", flags=WRITE)
 def xgroup_delconsumer(cx: Context, key: bytes, group: bytes, consumer: bytes) -> int:
     """XGROUP DELCONSUMER key group consumer -- Removes a consumer from a group; what is pending for him is forgotten, and how much that was is returned. O(M log N) for M pending entries. Since 5.0.0."""
-    _, found = _stream_and_group(cx, key, group)
+    entry, found = _stream_and_group(cx, key, group)
     there = groups.open_consumer(cx.db, found, consumer)
     if there is None:
         return 0
     groups.delete_consumer(cx.db, found, there)
+    cx.db.replaced(entry)
     return there.pending
 
 
@@ -155,7 +157,7 @@ def xgroup_delconsumer(cx: Context, key: bytes, group: bytes, consumer: bytes) -
 @command("XACK", flags=WRITE | FAST)
 def xack(cx: Context, key: bytes, group: bytes, id_: bytes, *ids: bytes) -> int:
     """XACK key group id [id ...] -- Lets entries be pending in a group no more, and returns how many were. O(log N) for each. Since 5.0.0."""
-    entry = cx.db.edit(key, STREAM)
+    entry = cx.db.open(key, STREAM)
     found = None if entry is None else groups.open_group(cx.db, entry, group)
     if found is None:
         return 0
@@ -220,7 +222,7 @@ def _claimed(items: Iterable[Item], *, only_ids: bool) -> list[Any]:
 @command("XCLAIM", flags=WRITE | FAST)
 def xclaim(cx: Context, key: bytes, group: bytes, consumer: bytes, min_idle: bytes, id_: bytes, *rest: bytes) -> Any:
     """XCLAIM key group consumer min-idle-time id [id ...] [IDLE ms] [TIME unix-time-milliseconds] [RETRYCOUNT count] [FORCE] [JUSTID] [LASTID lastid] -- Lets pending entries be a consumer's that were delivered long enough ago, and returns them. O(log N) for each. Since 5.0.0."""
-    entry = cx.db.edit(key, STREAM)
+    entry = cx.db.open(key, STREAM)
     found = _group(cx, key, group, entry)
     assert entry is not None
     idle_min_ms = max(integer(min_idle, CLAIM_NOT_INTEGER % ("min-idle-time", "XCLAIM")), 0)
@@ -234,7 +236,7 @@ def xclaim(cx: Context, key: bytes, group: bytes, consumer: bytes, min_idle: byt
     terms, last, only_ids = _claim_options(Arguments(words[len(ids) :]), idle_min_ms, cx.now_ms)
     if last > found.last:
         groups.set_delivered(cx.db, found, last, found.read)
-    owner = groups.see_consumer(cx.db, found, consumer, cx.now_ms)
+    owner = groups.see_consumer(cx.db, entry, found, consumer, cx.now_ms)
     return _claimed(groups.claim(cx.db, entry, found, owner, ids, terms, cx.now_ms), only_ids=only_ids)
 
 
@@ -279,12 +281,12 @@ def xautoclaim(cx: Context, key: bytes, group: bytes, consumer: bytes, min_idle:
             only_ids = True
         else:
             raise ReplyError(SYNTAX)
-    entry = cx.db.edit(key, STREAM)
+    entry = cx.db.open(key, STREAM)
     found = _group(cx, key, group, entry)
     assert entry is not None
     if count > _CLAIM_COUNT_ALLOCATED:
         raise ReplyError(CLAIM_COUNT_TOO_HIGH)
-    owner = groups.see_consumer(cx.db, found, consumer, cx.now_ms)
+    owner = groups.see_consumer(cx.db, entry, found, consumer, cx.now_ms)
     terms = Terms(idle_min_ms, cx.now_ms, UNKNOWN, not only_ids, creates=False)
     tries = count * _CLAIM_TRIES
     following, items, deleted = groups.claim_from(cx.db, entry, found, owner, low, count, tries, terms, cx.now_ms)

@@ -172,7 +172,7 @@ def xreadgroup(
     ]
     served = Keyed()
     for name, entry, found, after in read:
-        reader = streams_groups.see_consumer(cx.db, found, consumer_name, cx.now_ms)
+        reader = streams_groups.see_consumer(cx.db, entry, found, consumer_name, cx.now_ms)
         items = _read(cx, request, entry, found, reader, after)
         if items or after is not None:
             served.append((name, _shown(items)))
@@ -185,7 +185,7 @@ def xreadgroup(
 
 def _group(cx: Context, key: bytes, name: bytes) -> tuple[Entry, Group]:
     """Return the stream and its group. Raises ReplyError."""
-    entry = cx.db.edit(key, STREAM)
+    entry = cx.db.open(key, STREAM)
     group = None if entry is None else streams_groups.open_group(cx.db, entry, name)
     if entry is None or group is None:
         raise ReplyError(NO_GROUP_TO_READ % (shown(key, len(key)), shown(name, len(name))))

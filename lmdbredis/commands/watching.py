@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from lmdbredis.arguments import integer
-from lmdbredis.errors import MONITOR_IN_MULTI, SLOWLOG_COUNT, SUBCOMMAND_SYNTAX, ReplyError
+from lmdbredis.errors import NOT_IN_ONE_GO, SLOWLOG_COUNT, SUBCOMMAND_SYNTAX, ReplyError
 from lmdbredis.registry import ADMIN, LOADING, NOSCRIPT, STALE, Context, command, container
 from lmdbredis.resp import NO_REPLY, OK
 
@@ -17,7 +17,7 @@ _REQUESTS_SHOWN: Final = 10
 def monitor(cx: Context) -> Any:
     """MONITOR -- Shows every command that the server runs, to this connection, as it is run. O(1). Since 1.0.0."""
     if cx.executor.in_transaction:
-        raise ReplyError(MONITOR_IN_MULTI)
+        raise ReplyError(NOT_IN_ONE_GO % ("MONITOR", ""))
     return OK if cx.executor.monitor(cx.session) else NO_REPLY
 
 

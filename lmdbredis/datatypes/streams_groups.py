@@ -196,7 +196,7 @@ def _consumer(table: Table, row_key: bytes, row: bytes) -> Consumer:
     return consumer
 
 
-def create_consumer(db: Database, group: Group, name: bytes, now_ms: int) -> Consumer:
+def create_consumer(db: Database, entry: Entry, group: Group, name: bytes, now_ms: int) -> Consumer:
     """Create a consumer of a name that no consumer of the group has. O(log n)."""
     keyspace = db.keyspace
     row_key = group.owner + fmt.stored_name(name)
@@ -207,14 +207,15 @@ def create_consumer(db: Database, group: Group, name: bytes, now_ms: int) -> Con
     group.consumers += 1
     changed(db, consumer)
     changed(db, group)
+    db.replaced(entry)
     return consumer
 
 
-def see_consumer(db: Database, group: Group, name: bytes, now_ms: int) -> Consumer:
+def see_consumer(db: Database, entry: Entry, group: Group, name: bytes, now_ms: int) -> Consumer:
     """Return the consumer, a new one if there is none of this name, and note that it was seen. O(log n)."""
     consumer = open_consumer(db, group, name)
     if consumer is None:
-        return create_consumer(db, group, name, now_ms)
+        return create_consumer(db, entry, group, name, now_ms)
     consumer.seen_ms = now_ms
     changed(db, consumer)
     return consumer
