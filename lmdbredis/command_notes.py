@@ -104,7 +104,8 @@ _TIPS: Final = _by_name(
         "nondeterministic_output": "hrandfield hscan spop srandmember sscan zrandmember zscan object|encoding object|freq object|idletime "
         "object|refcount pttl ttl client|info client|list lastsave time",
         "nondeterministic_output_order": "hgetall hkeys hvals sdiff sinter smembers sunion command command|docs command|info command|list",
-        "request_policy:all_nodes,response_policy:all_succeeded": "client|setinfo client|setname config|resetstat config|rewrite config|set",
+        "request_policy:all_nodes,response_policy:all_succeeded": "client|setinfo client|setname config|resetstat config|rewrite config|set "
+        "script|flush script|load",
         f"{_ALL_SHARDS},nondeterministic_output_order": "keys",
         f"{_ALL_SHARDS},response_policy:agg_sum": "dbsize",
         f"{_ALL_SHARDS},response_policy:all_succeeded": "ping flushall flushdb memory|purge",
@@ -112,6 +113,8 @@ _TIPS: Final = _by_name(
         "request_policy:multi_shard,response_policy:agg_sum": "del exists touch unlink",
         "request_policy:multi_shard,response_policy:all_succeeded": "mset",
         "request_policy:multi_shard": "mget",
+        f"{_ALL_SHARDS},response_policy:agg_logical_and": "script|exists",
+        f"{_ALL_SHARDS},response_policy:one_succeeded": "script|kill",
     }
 )
 
@@ -134,6 +137,7 @@ _GROUPS: Final = {
     "zsets": "sorted-set",
     "transactions": "transactions",
     "pubsub": "pubsub",
+    "scripting": "scripting",
     "connection": "connection",
     "client": "connection",
     "server": "server",
@@ -151,6 +155,7 @@ _OF_GROUP: Final = {
     "sorted-set": "sortedset",
     "transactions": "transaction",
     "connection": "connection",
+    "scripting": "scripting",
 }
 _DANGEROUS: Final = frozenset({"keys", "flushall", "flushdb", "swapdb", "info", "lastsave"})
 # All categories, in the order of COMMAND INFO.

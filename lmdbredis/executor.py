@@ -29,6 +29,7 @@ from lmdbredis.errors import DiskFull, ReplyError, SyncFailed, shown
 from lmdbredis.pubsub import Hub, Kind, encoded
 from lmdbredis.registry import NO_AUTH, NO_MULTI, TABLE, Command, Context
 from lmdbredis.resp import NO_REPLY, PONG, QUEUED, Raw, Several
+from lmdbredis.scripting.runtime import Scripting
 from lmdbredis.session import NO_REQUESTS, Gate, Session, Sessions
 from lmdbredis.watches import Later, Watches
 
@@ -95,6 +96,9 @@ class Server(Protocol):
     def reset_stats(self) -> None:
         """Set the counters that INFO shows to zero."""
 
+    def while_script_runs(self, *, is_first: bool) -> bool:
+        """Look after the other clients if a script runs for long: called often while it does; True ends it."""
+
 
 class _Failed(Exception):
     """A handler failed, not the request: law 2."""
@@ -118,6 +122,7 @@ class Executor:
         self.if_undone: list[Callable[[], object]] = []
         self.watches = Watches(keyspace)
         self.hub = Hub()
+        self.scripting = Scripting(self.cx)
         self.heard: dict[Session, None] = {}  # who was sent a message by the batch
         self.refusal: str | None = None  # why writes are refused, None = they are not
         self.commands_run = 0

@@ -62,6 +62,7 @@ class Flag(IntFlag):
     NO_MULTI = auto()
     MOVABLEKEYS = auto()
     ALLOW_BUSY = auto()
+    NO_MANDATORY_KEYS = auto()
 
 
 WRITE: Final = Flag.WRITE
@@ -79,6 +80,7 @@ SKIP_MONITOR: Final = Flag.SKIP_MONITOR
 ALLOW_BUSY: Final = Flag.ALLOW_BUSY
 MOVABLEKEYS: Final = Flag.MOVABLEKEYS
 NO_ASYNC_LOADING: Final = Flag.NO_ASYNC_LOADING
+NO_MANDATORY_KEYS: Final = Flag.NO_MANDATORY_KEYS
 
 Handler = Callable[..., Any]
 AHandler = TypeVar("AHandler", bound=Handler)

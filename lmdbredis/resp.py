@@ -11,10 +11,12 @@ exact type of a value (`type(value)`, no subclass search) picks its writer from 
     float                   bulk                     ,3.3
     list, tuple             *2 array                 the same
     dict                    *4 flat array            %2 map
+    Map [(key, value), ...] *4 flat array            %2 map, whose keys may be of any type
     Pairs [(a, b), ...]     *4 flat array            *2 array of *2 arrays
     Set, set, frozenset     *2 array                 ~2 set
     Push                    *2 array                 >2 push
     Verbatim                bulk                     =9 txt:hello
+    BigNumber               bulk                     (123
     Simple                  +OK                      the same
     ReplyError              -ERR text                the same
     Raw                     as it is                 as it is
@@ -53,6 +55,8 @@ __all__ = [
     "OK",
     "PONG",
     "QUEUED",
+    "BigNumber",
+    "Map",
     "Pairs",
     "PlainRequestParser",
     "Push",
@@ -73,6 +77,12 @@ __all__ = [
 
 class Simple(bytes):
     """A status line, without its ``+`` and CRLF. Must hold neither CR nor LF."""
+
+    __slots__ = ()
+
+
+class BigNumber(bytes):
+    """The digits of an integer of any size. Must hold neither CR nor LF."""
 
     __slots__ = ()
 
@@ -103,6 +113,12 @@ class Push(list[Any]):
 
 class Pairs(list[tuple[Any, Any]]):
     """Pairs that RESP2 flattens and RESP3 nests: ZRANGE WITHSCORES, HRANDFIELD WITHVALUES."""
+
+    __slots__ = ()
+
+
+class Map(list[tuple[Any, Any]]):
+    """Pairs of a map in the order to be written, where a dict will not do: keys of any type."""
 
     __slots__ = ()
 
@@ -233,12 +249,14 @@ ENCODE2.update(
         list: _array2,
         tuple: _array2,
         dict: lambda value: _flat(value.items()),
+        Map: _flat,
         Pairs: _flat,
         Set: _array2,
         set: _array2,
         frozenset: _array2,
         Push: _array2,
         Verbatim: lambda value: _bulk(value.text),
+        BigNumber: _bulk,
         Simple: _status,
         ReplyError: _error,
         Raw: bytes,
@@ -257,8 +275,12 @@ _set3: Final = _aggregate(b"~", ENCODE3)
 
 
 def _map(value: dict[Any, Any]) -> bytes:
-    packed = _array3(list(chain.from_iterable(value.items())))
-    return b"%%%d" % len(value) + packed[packed.index(b"\r") :]
+    return _map_of_pairs(value.items())
+
+
+def _map_of_pairs(pairs: Collection[tuple[Any, Any]]) -> bytes:
+    packed = _array3(list(chain.from_iterable(pairs)))
+    return b"%%%d" % len(pairs) + packed[packed.index(b"\r") :]
 
 
 def _pairs3(values: Pairs) -> bytes:
@@ -280,6 +302,7 @@ ENCODE3.update(
         list: _array3,
         tuple: _array3,
         dict: _map,
+        Map: _map_of_pairs,
         Pairs: _pairs3,
         Set: _set3,
         set: _set3,
@@ -287,5 +310,6 @@ ENCODE3.update(
         Push: _aggregate(b">", ENCODE3),
         Several: lambda values: b"".join([ENCODE3[type(value)](value) for value in values]),
         Verbatim: _verbatim,
+        BigNumber: lambda value: b"(%b\r\n" % value,
     }
 )

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from lmdbredis import errors
+from lmdbredis.busy import Busy
 from lmdbredis.config import SET_FAILED, Config
 from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
@@ -216,6 +217,7 @@ class RedisServer:
         self.run_id = os.urandom(20).hex()
         self.started_ms = now_us() // 1000
         self.measures = Measures(self)
+        self.busy = Busy(self)
         self.listening: list[asyncio.AbstractServer] = []
         self.exit_status = 0
         self._disk = disk or Disk()
@@ -556,6 +558,10 @@ class RedisServer:
     def reset_stats(self) -> None:
         """Set the counters that INFO shows to zero: CONFIG RESETSTAT."""
         self.measures.reset()
+
+    def while_script_runs(self, *, is_first: bool) -> bool:
+        """Serve the other clients if a script runs for long; tell whether to end it."""
+        return self.busy.tick(is_first=is_first)
 
     def sleep(self, seconds: float) -> None:
         """Stop everything for a while: DEBUG SLEEP."""

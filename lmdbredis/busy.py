@@ -1,0 +1,7 @@
+"""Busy."""
+
+class Busy:
+    def __init__(self, server):
+        self.server = server
+    def tick(self, *, is_first):
+        return False
