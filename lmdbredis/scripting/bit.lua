@@ -1,7 +1,7 @@
 -- The library bit: operations on numbers as 32 bits. Here the words are looked at; host (bits.py) does the arithmetic.
 
 local tools = ...
-local host, bad_argument, typename, tonumber, select = tools.host, tools.bad_argument, tools.typename, tonumber, select
+local host, bad_argument, typename, tonumber, select, type = tools.host, tools.bad_argument, tools.typename, tonumber, select, type
 
 -- Return the words from the first to the last as numbers; fails at the first that is none.
 local function numbers(name, first, count, ...)

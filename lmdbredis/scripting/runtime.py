@@ -123,8 +123,7 @@ class Runtime:
             }.items()
         }
         libraries = {name.encode(): self._load(f"{name}.lua") for name in _LIBRARIES}
-        null = lua.eval(b"newproxy()")
-        host |= {b"libraries": table(libraries), b"constants": table(_CONSTANTS), b"null": null}
+        host |= {b"libraries": table(libraries), b"constants": table(_CONSTANTS)}
         texts = table({name.encode(): text.encode() for name, text in errors.SCRIPT_TEXTS.items()})
         limits = table(
             {

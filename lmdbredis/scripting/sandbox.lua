@@ -27,6 +27,10 @@ local STOP = 'the script was stopped'
 local MEMORY = 'not enough memory'
 local WORDS_AT_ONCE = 64 -- Python takes more words in portions: each one more would copy all before it
 
+-- JSON's null. In Redis it is a null pointer, and its text says so.
+local null = newproxy(true)
+raw_getmetatable(null).__tostring = function() return 'userdata: (nil)' end
+
 local dead = false -- the script must end
 local globals = {} -- what a script's globals are read from
 local locked = {} -- proxy -> the real table
@@ -73,7 +77,7 @@ end
 
 -- What Python would raise never gets here; were it to, a script must not hold the object.
 local function safe(value)
-  if type(value) == 'userdata' and value ~= host.null then return 'internal error' end
+  if type(value) == 'userdata' and value ~= null then return 'internal error' end
   return value
 end
 
@@ -126,6 +130,7 @@ end
 function globals.getmetatable(...)
   if select('#', ...) == 0 then bad_argument(1, 'getmetatable', 'value expected') end
   local target = ...
+  if target == null then return nil end
   if target ~= nil and locked[target] then
     return target == environment and host.globals_metatable or nil
   end
@@ -457,9 +462,9 @@ local libraries = {
   redis = redis,
 }
 local tools = {
-  fail = fail, bad_argument = bad_argument, typename = typename, null = host.null, host = host, lock = lock, unpack = unpack,
+  fail = fail, bad_argument = bad_argument, typename = typename, null = null, host = host, lock = lock, unpack = unpack,
 }
-for name, library in raw_next, host.libraries do libraries[name] = library(tools) end
+for _, name in ipairs({ 'cjson', 'cmsgpack', 'struct', 'bit' }) do libraries[name] = host.libraries[name](tools) end
 for name, library in raw_next, libraries do globals[name] = lock(library) end
 globals.server = globals.redis
 globals.KEYS, globals.ARGV = {}, {}
