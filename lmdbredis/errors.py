@@ -230,7 +230,7 @@ SHEBANG_FLAG: Final = "ERR Unexpected flag in script shebang: %s"
 SCRIPT_MAY_WRITE: Final = "ERR Can not execute a script with write flag using *_ro command."
 SCRIPT_FLUSH_OPTION: Final = "ERR SCRIPT FLUSH only support SYNC|ASYNC option"
 SCRIPT_MEMORY: Final = "ERR not enough memory: the script, or what it was given, takes more than scripts may have"
-SCRIPT_KILLED: Final = "ERR Error running script: Script killed by user with SCRIPT KILL."
+SCRIPT_KILLED: Final = "ERR Script killed by user with SCRIPT KILL."
 BUSY: Final = (
     "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 )

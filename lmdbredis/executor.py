@@ -410,7 +410,7 @@ class Executor:
             return self._hang_up(session)
         runs = False
         try:
-            command = self._resolve(session, words)
+            command = self.resolve(session, words)
             if session.gate & Gate.LISTENS and session.protocol == 2 and command.name not in _WHILE_LISTENING:
                 raise ReplyError(errors.ONLY_LISTENING % _called(command, words))
             if session.gate & Gate.IN_MULTI and command.is_queued:
@@ -456,7 +456,7 @@ class Executor:
         self.after_batch.append(cut)
         return NO_REPLY
 
-    def _resolve(self, session: Session, words: list[bytes]) -> Command:
+    def resolve(self, session: Session, words: list[bytes]) -> Command:
         """Return the command that the words call. Raises ReplyError: not for strangers, unknown, or wrong number of words."""
         command = TABLE.get(words[0]) or TABLE.get(words[0].upper())
         if session.gate & Gate.NEEDS_AUTH and not (command is not None and command.flags & NO_AUTH):

@@ -70,19 +70,23 @@ def clock_ms() -> int:
 class Connection(asyncio.Protocol):
     """One socket and its session."""
 
-    __slots__ = ("_fd", "_is_clear", "_reading", "_server", "session", "transport")
+    __slots__ = ("_fd", "_is_clear", "_reading", "_server", "is_adopted", "session", "transport")
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
         self._reading = True
         self._fd = -1
         self._is_clear = True  # the transport holds no bytes that the socket has not taken
+        self.is_adopted = False  # it has been served by hand: the transport to come is for its session
         self.session: Session = None  # type: ignore[assignment]  # made with the connection
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Open a session, or refuse the client."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are not of asyncio's class
+        if self.is_adopted:
+            self._bind()
+            return
         server = self._server
         transport = self.transport
         sock = transport.get_extra_info("socket")
@@ -105,16 +109,21 @@ class Connection(asyncio.Protocol):
             return
         session = self.session = server.sessions.open(server.keyspace.databases[0], address, local, now_us() // 1000)
         server.measures.connections_received += 1
-        transport.set_write_buffer_limits(high=1 << 30)  # replies are never refused: the output-buffer limit decides
-        session.fd = self._fd
-        session.send = self.send
-        session.kill = transport.abort
-        session.pending_output_bytes = transport.get_write_buffer_size
+        self._bind()
         session.parser.bulk_bytes_max = server.config.proto_max_bulk_len_bytes
         if server.config.requirepass:
             session.gate = Gate.NEEDS_AUTH
             session.parser.authenticated = False
         server.connections[session.id] = self
+
+    def _bind(self) -> None:
+        """Let the session speak through the transport."""
+        session, transport = self.session, self.transport
+        transport.set_write_buffer_limits(high=1 << 30)  # replies are never refused: the output-buffer limit decides
+        session.fd = self._fd = transport.get_extra_info("socket").fileno()
+        session.send = self.send
+        session.kill = transport.abort
+        session.pending_output_bytes = transport.get_write_buffer_size
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; the tick runs it."""
@@ -218,6 +227,7 @@ class RedisServer:
         self.started_ms = now_us() // 1000
         self.measures = Measures(self)
         self.busy = Busy(self)
+        self.handing_over: set[asyncio.Task[Any]] = set()  # clients who came while a script ran
         self.listening: list[asyncio.AbstractServer] = []
         self.exit_status = 0
         self._disk = disk or Disk()
@@ -562,6 +572,26 @@ class RedisServer:
     def while_script_runs(self, *, is_first: bool) -> bool:
         """Serve the other clients if a script runs for long; tell whether to end it."""
         return self.busy.tick(is_first=is_first)
+
+    def new_connection(self) -> Connection:
+        """Return a connection without a socket."""
+        return Connection(self)
+
+    def sync_soon(self) -> None:
+        """Let what is in the log be synced though the loop stands still: under everysec nobody else would, for as long as it does."""
+        if self.config.appendfsync == "everysec":
+            self._sync_wal()
+
+    def end_now(self) -> None:
+        """End the process out of a running script: SHUTDOWN NOSAVE. Its batch did not happen; all others are in the log."""
+        log.warning("User requested shutdown while a script runs...")
+        for path in filter(None, (self.config.unixsocket, self.config.pidfile)):
+            Path(path).unlink(missing_ok=True)
+        try:
+            self.store.wal.sync()
+        except SyncFailed as failure:
+            self.die(failure)
+        os._exit(0)
 
     def sleep(self, seconds: float) -> None:
         """Stop everything for a while: DEBUG SLEEP."""

@@ -197,6 +197,8 @@ class Runtime:
         """Return the reply that a tuple stands for."""
         if self.stopped_by is not None:
             stopped, self.stopped_by = self.stopped_by, None
+            if stopped.__class__ is Stopped:
+                return ReplyError(_failed(errors.SCRIPT_KILLED.encode(), *result[1:]))
             raise stopped
         kind = result[0]
         if kind == 1:
@@ -376,8 +378,6 @@ class Scripting:
         self.is_running, self._ticks = True, 0
         try:
             return self.runtime.run(script, keys, words, read_only=read_only)
-        except Stopped:
-            return ReplyError(errors.SCRIPT_KILLED)
         finally:
             self.is_running = False
 

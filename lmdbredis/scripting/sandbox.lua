@@ -510,6 +510,7 @@ hook = function()
   check_memory()
   if host.tick() then
     dead = true
+    failed_at = frame(3)
     raw_error(STOP, 0)
   end
 end
@@ -606,7 +607,10 @@ local function leave(ok, value)
   if gcinfo() > limits.idle_kb then raw_collect() end
   if dead then
     dead = false
-    return 2
+    local found = failed_at
+    failure, failed_at = nil, nil
+    if found and found.currentline > 0 then return 2, found.source, found.currentline end
+    return 2, '@user_script', 1
   end
   if ok then return returned(value) end
   -- Out of memory nobody is told where.
