@@ -138,7 +138,7 @@ class Busy:
             return
         sock.setblocking(False)
         guest = StandIn(self._server, sock, peer)
-        guest.connection.connection_made(guest)
+        guest.connection.connection_made(guest)  # type: ignore[arg-type] # it does what a transport does
         if guest.connection.session is None:  # refused: it has been told
             sock.close()
             return
@@ -281,7 +281,7 @@ class StandIn:
         """Give the connection to the loop."""
         self.connection.is_adopted = True
         made = self._server.loop.create_task(
-            self._server.loop.connect_accepted_socket(lambda: self.connection, self._sock)  # type: ignore[arg-type,return-value]
+            self._server.loop.connect_accepted_socket(lambda: self.connection, self._sock)
         )
         made.add_done_callback(self._handed_over)
         self._server.handing_over.add(made)

@@ -231,9 +231,7 @@ SCRIPT_MAY_WRITE: Final = "ERR Can not execute a script with write flag using *_
 SCRIPT_FLUSH_OPTION: Final = "ERR SCRIPT FLUSH only support SYNC|ASYNC option"
 SCRIPT_MEMORY: Final = "ERR not enough memory: the script, or what it was given, takes more than scripts may have"
 SCRIPT_KILLED: Final = "ERR Script killed by user with SCRIPT KILL."
-BUSY: Final = (
-    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
-)
+BUSY: Final = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 NOT_BUSY: Final = "NOTBUSY No scripts in execution right now."
 UNKILLABLE: Final = (
     "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script "

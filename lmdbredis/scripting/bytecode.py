@@ -16,8 +16,8 @@ The format, as ``string.dump`` writes it on this machine::
     string      length with its closing NUL: u64, bytes; no bytes if the length is 0
 
 An instruction, from its lowest bit: opcode 6, A 8, C 9, B 9; a global's name is the constant B and C together, a field's the
-constant C - 256. Calls nest: the function's register is written before those of its arguments, so the last write to
-register A before the call, by GETTABLE or GETGLOBAL, is the one that says what is called.
+constant C - 256. After a CLOSURE, one MOVE or GETUPVAL for each upvalue says what it is. What a register holds is followed in the order of
+the instructions, as if nothing jumped: a wrong guess costs no more than a frame kept, or a line not known.
 
 It trusts what it reads: it is only given what the compiler has just made from text.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _HEADER_BYTES: Final = 12
-_GETGLOBAL, _GETTABLE, _CALL, _TAILCALL = 5, 6, 28, 29
+_MOVE, _GETUPVAL, _GETGLOBAL, _GETTABLE, _CALL, _TAILCALL, _CLOSURE = 0, 4, 5, 6, 28, 29, 36
 # Opcodes that write no register, or not register A as their only one: OP_SETGLOBAL, OP_SETUPVAL, OP_SETTABLE, OP_JMP, tests, OP_RETURN,
 # OP_SETLIST, OP_CLOSE.
 _WRITES_NOTHING: Final = frozenset({7, 8, 9, 22, 23, 24, 25, 26, 30, 34, 35})
@@ -66,17 +66,17 @@ class _Chunk:
         self.at += {_NIL: 0, _BOOLEAN: 1, _NUMBER: 8}[kind]
         return None
 
-    def function(self) -> None:
-        """Read a function and those in it, and change their tail calls."""
+    def function(self, upvalues: list[bytes | None]) -> None:
+        """Read a function and those in it, and change their tail calls. `upvalues`: the names its upvalues were read by."""
         self.string()
         self.at += 12
         count = self.integer(4)
         code_at = self.at
         self.at += 4 * count
         constants = [self.constant() for _ in range(self.integer(4))]
-        self.change(code_at, count, constants)
-        for _ in range(self.integer(4)):
-            self.function()
+        inner = self.change(range(code_at, code_at + 4 * count, 4), constants, upvalues)
+        for number in range(self.integer(4)):
+            self.function(inner.get(number, []))
         lines = self.integer(4)
         self.at += 4 * lines
         for _ in range(self.integer(4)):
@@ -85,26 +85,43 @@ class _Chunk:
         for _ in range(self.integer(4)):
             self.string()
 
-    def change(self, code_at: int, count: int, constants: list[bytes | None]) -> None:
-        """Make the tail calls of library functions plain calls."""
-        named: dict[int, bytes | None] = {}  # register -> the name its function was read by
-        for at in range(code_at, code_at + 4 * count, 4):
+    def change(
+        self, code: range, constants: list[bytes | None], upvalues: list[bytes | None]
+    ) -> dict[int, list[bytes | None]]:
+        """Make the tail calls of library functions plain calls; return the upvalues' names of each inner function."""
+        named: dict[int, bytes | None] = {}  # register -> the name that what it holds was read by
+        inner: dict[int, list[bytes | None]] = {}
+        captures: list[bytes | None] | None = None  # of the closure that has just been made
+        for at in code:
             instruction = int.from_bytes(self.data[at : at + 4], "little")
             opcode, register = instruction & 63, instruction >> 6 & 255
+            name = None
+            if opcode == _MOVE:
+                name = named.get(instruction >> 23)
+            elif opcode == _GETUPVAL:
+                name = upvalues[instruction >> 23] if instruction >> 23 < len(upvalues) else None
+            if captures is not None and opcode in {_MOVE, _GETUPVAL} and register == 0:
+                captures.append(name)
+                continue
+            captures = None
             if opcode == _TAILCALL:
                 if named.get(register) in self.names:
                     self.data[at] = self.data[at] & ~63 | _CALL
-            elif opcode == _GETGLOBAL:
-                named[register] = constants[instruction >> 14]
+                continue
+            if opcode == _GETGLOBAL:
+                name = constants[instruction >> 14]
             elif opcode == _GETTABLE:
                 key = instruction >> 14 & 511
-                named[register] = constants[key - 256] if key >= 256 else None
-            elif opcode not in _WRITES_NOTHING:
-                named[register] = None
+                name = constants[key - 256] if key >= 256 else None
+            elif opcode == _CLOSURE:
+                captures = inner[instruction >> 14] = []
+            if opcode not in _WRITES_NOTHING:
+                named[register] = name
+        return inner
 
 
 def keep_frames(chunk: bytes, names: Collection[bytes]) -> bytes:
     """Return a compiled chunk in which calls of functions with these names keep their caller's frame. O(bytes)."""
     reader = _Chunk(chunk, names)
-    reader.function()
+    reader.function([])
     return bytes(reader.data)

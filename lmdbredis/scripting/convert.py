@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Tables = Callable[[Any], Any]  # makes a Lua table of a list or of a dict
 
-STATUS, LIST, TABLE, ERROR, CALL_ERROR, STOP = 1, 2, 3, 4, 5, 6  # kinds of what goes to Lua
+STATUS, LIST, TABLE, ERROR, STOP = 1, 2, 3, 4, 5  # kinds of what goes to Lua
 LIST_ELEMENTS_MAX: Final = 500  # of a list that goes element by element; a longer one is made a table here
 _NULL_TYPE: Final = type(NULL_ARRAY)
 _LEAST_INTEGER: Final = -(1 << 63)
@@ -247,4 +247,3 @@ def boolean(value: bool, *, resp3: bool) -> Any:
     if resp3:
         return value
     return 1 if value else None
-

@@ -28,7 +28,7 @@ from lmdbredis.errors import ReplyError
 from lmdbredis.registry import NOSCRIPT, TABLE, Command, Context
 from lmdbredis.scripting import bits, convert
 from lmdbredis.scripting.bytecode import keep_frames
-from lmdbredis.scripting.convert import CALL_ERROR, ERROR, STOP, FromLua, ToLua
+from lmdbredis.scripting.convert import ERROR, STOP, FromLua, ToLua
 from lmdbredis.scripting.scripts import Script, Scripts
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _LEVELS: Final = (logging.DEBUG, logging.DEBUG + 5, logging.INFO, logging.WARNIN
 # Functions of the sandbox that scripts call by field or by name: their tail calls keep a frame (see `bytecode`).
 _FRAMED: Final = frozenset(
     b"call pcall error_reply status_reply sha1hex log setresp set_repl acl_check_cmd encode decode pack unpack unpack_one "
-    b"unpack_limit size insert rep foreach create wrap resume random randomseed xpcall rawget rawset next pairs getmetatable "
+    b"unpack_limit size insert rep find match gsub gmatch gfind foreach create wrap resume random randomseed xpcall rawget rawset next pairs getmetatable "
     b"setmetatable loadstring load tobit bnot band bor bxor lshift rshift arshift rol ror bswap tohex".split()
 )
 _VERSION: Final = b"7.2.0"
@@ -136,7 +136,9 @@ class Runtime:
         made = self._load("sandbox.lua")(table(host), texts, limits)
         self._run, self._run_many, self._slice, self._prepare, seed, self._compile, self._dump = made
         seed(self._cx.random.getrandbits(32))
-        lua.execute(b"local real = _G; for name in pairs(real) do real[name] = nil end")  # nobody needs what is not in the sandbox
+        lua.execute(
+            b"local real = _G; for name in pairs(real) do real[name] = nil end"
+        )  # nobody needs what is not in the sandbox
         lua.set_max_memory(_HARD_BYTES)
 
     def _load(self, name: str) -> Any:
@@ -229,19 +231,18 @@ class Runtime:
             if bits_ & self._forbidden:
                 bits_ = self._permit(words)
             elif not words_min <= len(words) <= words_max:
-                return errors.CALL_ARITY.encode(), CALL_ERROR
-            if bits_:
+                return errors.CALL_ARITY.encode(), ERROR
+            if bits_ & _WRITES:
                 if self._cx.executor.refusal is not None:
                     raise ReplyError(self._cx.executor.refusal)
                 self.has_written = True
             value = handler(self._cx, *words[1:])
-            if value.__class__ is bytes or value.__class__ is int:
-                return value if value.__class__ is int or len(value) < _SURELY_FITS_BYTES else self._to_lua(value)
+            kind = value.__class__
+            if kind is int or (kind is bytes and len(value) < _SURELY_FITS_BYTES):
+                return value
             return self._to_lua(value)
         except ReplyError as error:
             return convert.error_text(error), ERROR
-        except _CallError as error:
-            return str(error).encode("latin-1", "replace"), CALL_ERROR
         except Wait as wait:
             return self._to_lua(wait.nothing)
         except BaseException as error:  # noqa: BLE001 -- raised again by `run`: what it is, the executor decides
@@ -249,31 +250,31 @@ class Runtime:
             return None, STOP
 
     def _entry(self, words: Sequence[bytes]) -> Entry:
-        """Return what is known of a command, and remember it. Raises _CallError."""
+        """Return what is known of a command, and remember it. Raises ReplyError."""
         if not words:
-            raise _CallError(errors.CALL_WITHOUT_WORDS)
+            raise ReplyError(errors.CALL_WITHOUT_WORDS)
         found = TABLE.get(words[0]) or TABLE.get(words[0].upper())
         if found is None:
-            raise _CallError(errors.CALL_UNKNOWN)
+            raise ReplyError(errors.CALL_UNKNOWN)
         entry = (found.handler, found.words_min, found.words_max, _bits(found))
         if words[0] in TABLE:  # not every way to write it
             self._entries[words[0]] = entry
         return entry
 
     def _permit(self, words: Sequence[bytes]) -> int:
-        """Return whether a command writes that the script may call after all: subcommands differ. Raises _CallError, ReplyError."""
+        """Return whether a command writes that the script may call after all: subcommands differ. Raises ReplyError."""
         found = TABLE.get(words[0]) or TABLE[words[0].upper()]
         if not found.words_min <= len(words) <= found.words_max:
-            raise _CallError(errors.CALL_ARITY)
+            raise ReplyError(errors.CALL_ARITY)
         if found.subcommands and len(words) > 1:
             found = found.subcommands.get(words[1].upper()) or found.subcommand(words)
             if not found.words_min <= len(words) <= found.words_max:
-                raise _CallError(errors.CALL_ARITY)
+                raise ReplyError(errors.CALL_ARITY)
         stands = _bits(found) & self._forbidden
         if stands & _REFUSED:
-            raise _CallError(errors.CALL_REFUSED)
+            raise ReplyError(errors.CALL_REFUSED)
         if stands & _WRITES:
-            raise _CallError(errors.CALL_WRITES)
+            raise ReplyError(errors.CALL_WRITES)
         return _bits(found) & _WRITES
 
     def _feed(self, *words: Any) -> None:
@@ -300,11 +301,8 @@ class Runtime:
         self._to_lua = self._to_lua3 if self._resp3 else self._to_lua2
 
     def _exists(self, name: Any) -> bool:
-        return _word(name).upper() in TABLE
-
-
-class _CallError(Exception):
-    """A call from a script that reached no command."""
+        """Tell whether there is a command with this name, which is a string or a number."""
+        return name.__class__ is bytes and name.upper() in TABLE
 
 
 def _bits(command: Command) -> int:
@@ -317,13 +315,13 @@ def _bits(command: Command) -> int:
 
 
 def _word(value: Any) -> bytes:
-    """Return a value as a word of a command. Raises _CallError."""
+    """Return a value as a word of a command. Raises ReplyError."""
     kind = value.__class__
     if kind is bytes:
         return bytes(value)
     if kind is int or kind is float:
         return convert.number_word(value)
-    raise _CallError(errors.CALL_WORD_TYPES)
+    raise ReplyError(errors.CALL_WORD_TYPES)
 
 
 def _failed(text: bytes, source: bytes | None = None, line: int | None = None) -> str:

@@ -15,11 +15,11 @@ local host, texts, limits = ...
 
 local raw_pcall, raw_xpcall, raw_error, raw_next, raw_pairs = pcall, xpcall, error, next, pairs
 local raw_rawget, raw_rawset, raw_getmetatable, raw_setmetatable = rawget, rawset, getmetatable, setmetatable
-local raw_loadstring, raw_setfenv, raw_insert, raw_rep = loadstring, setfenv, table.insert, string.rep
+local raw_loadstring, raw_setfenv, insert, rep = loadstring, setfenv, table.insert, string.rep
 local raw_create, raw_wrap, raw_resume = coroutine.create, coroutine.wrap, coroutine.resume
 local raw_collect, gcinfo, type, tostring, tonumber, select, unpack = collectgarbage, gcinfo, type, tostring, tonumber, select, unpack
 local byte, sub, find, match, floor, concat = string.byte, string.sub, string.find, string.match, math.floor, table.concat
-local raw_foreach = table.foreach
+local gsub, gmatch, foreach = string.gsub, string.gmatch, table.foreach
 local getinfo, sethook = debug.getinfo, debug.sethook
 
 local OWN = '@lmdbredis' -- the name of our sources in Lua's debug information
@@ -75,6 +75,17 @@ local function refuse_write()
   fail(texts.readonly)
 end
 
+-- Return an error's value with the script's position where Lua has put ours: a function of Lua's refused the words that one of ours
+-- had handed on. To be called by what handles the error where it is raised; `unwound`: it is too late to know the position.
+local function placed(value, unwound)
+  if type(value) ~= 'string' then return value end
+  local _, last = find(value, '^lmdbredis:%d+: ')
+  if not last then return value end
+  local found = not unwound and frame(5)
+  local position = found and found.currentline > 0 and found.short_src .. ':' .. found.currentline .. ': ' or ''
+  return position .. sub(value, last + 1)
+end
+
 -- What Python would raise never gets here; were it to, a script must not hold the object.
 local function safe(value)
   if type(value) == 'userdata' and value ~= null then return 'internal error' end
@@ -108,8 +119,8 @@ function globals.rawset(...)
   local target, key, value = ...
   expect_table(1, 'rawset', ...)
   if locked[target] then raw_error(texts.readonly, 0) end
-  if key == nil then fail('table index is nil') end
-  if key ~= key then fail('table index is NaN') end
+  if key == nil then raw_error('table index is nil', 0) end
+  if key ~= key then raw_error('table index is NaN', 0) end
   return raw_rawset(target, key, value)
 end
 
@@ -157,7 +168,7 @@ end
 local function caught(ok, value, ...)
   if ok then return true, value, ... end
   if dead then raw_error(STOP, 0) end
-  value = safe(value)
+  value = placed(safe(value), true)
   if type(value) == 'table' then
     local text = value.err
     if type(text) == 'string' or type(text) == 'number' then value = text end
@@ -166,7 +177,7 @@ local function caught(ok, value, ...)
 end
 
 function globals.pcall(...)
-  if select('#', ...) == 0 then bad_argument(1, 'pcall', 'value expected') end
+  if select('#', ...) == 0 then return false end
   return caught(raw_pcall(...))
 end
 
@@ -180,7 +191,7 @@ function globals.xpcall(...)
   if select('#', ...) < 2 then bad_argument(2, 'xpcall', 'value expected') end
   return handled(raw_xpcall(body, function(value)
     if dead then return STOP end
-    return handler(safe(value))
+    return handler(placed(safe(value)))
   end))
 end
 
@@ -199,7 +210,7 @@ end
 local function resumed(ok, value, ...)
   if ok then return true, value, ... end
   if dead then raw_error(STOP, 0) end
-  return false, safe(value)
+  return false, placed(safe(value), true)
 end
 
 local coroutines = {
@@ -238,7 +249,7 @@ local function gather(reader)
   while true do
     local piece = reader()
     if piece == nil or piece == '' then return concat(pieces) end
-    if type(piece) ~= 'string' then raw_error('reader function must return a string', 0) end
+    if type(piece) ~= 'string' and type(piece) ~= 'number' then raw_error('reader function must return a string', 0) end
     count = count + 1
     pieces[count] = piece
   end
@@ -255,10 +266,60 @@ end
 -- --- the other libraries --------------------------------------------------------------------------------------------------------
 
 local strings = copy(string)
+local REP_BLOCK = 256
+
 strings.rep = function(...)
   local text, count = ...
-  if type(text) == 'string' and type(count) == 'number' and #text * count > limits.soft_kb * 1024 then raw_error(MEMORY, 0) end
-  return raw_rep(...)
+  if type(text) ~= 'string' or type(count) ~= 'number' then return rep(...) end
+  if #text * count > limits.soft_kb * 1024 then raw_error(MEMORY, 0) end
+  if count < 2 * REP_BLOCK then return rep(text, count) end
+  -- Lua copies a repeated byte byte by byte: blocks of them it copies at once.
+  count = floor(count)
+  return rep(rep(text, REP_BLOCK), floor(count / REP_BLOCK)) .. rep(text, count % REP_BLOCK)
+end
+
+-- Lua matches by recursion, as deep as the pattern has items that may match in several ways; the stack of C has an end.
+local PATTERN_ITEMS_MAX = 5000
+
+local function check_pattern(pattern)
+  if type(pattern) == 'string' and #pattern > PATTERN_ITEMS_MAX then
+    local _, items = gsub(pattern, '[%(%)%*%+%-%?]', '')
+    if items > PATTERN_ITEMS_MAX then fail('pattern too complex') end
+  end
+end
+
+strings.find = function(...)
+  local _, pattern, _, plain = ...
+  if not plain then check_pattern(pattern) end
+  return find(...)
+end
+strings.match = function(...)
+  local _, pattern = ...
+  check_pattern(pattern)
+  return match(...)
+end
+strings.gsub = function(...)
+  local _, pattern = ...
+  check_pattern(pattern)
+  return gsub(...)
+end
+strings.gmatch = function(...)
+  local _, pattern = ...
+  check_pattern(pattern)
+  return gmatch(...)
+end
+strings.gfind = strings.gmatch
+
+-- Lua counts the results in an int, which overflows.
+local UNPACK_MAX = 1000000
+
+function globals.unpack(...)
+  local list, first, last = ...
+  expect_table(1, 'unpack', ...)
+  first = first == nil and 1 or tonumber(first) or bad_argument(2, 'unpack', 'number expected, got ' .. type(first))
+  last = last == nil and #list or tonumber(last) or bad_argument(3, 'unpack', 'number expected, got ' .. type(last))
+  if not (last - first < UNPACK_MAX and first > -2147483649 and last < 2147483648) then fail('too many results to unpack') end
+  return unpack(list, first, last)
 end
 
 local tables = copy(table)
@@ -269,10 +330,10 @@ tables.insert = function(...)
   local count = select('#', ...)
   if count ~= 2 and count ~= 3 then fail("wrong number of arguments to 'insert'") end
   if count == 3 and not tonumber(position) then bad_argument(2, 'insert', 'number expected, got ' .. type(position)) end
-  raw_insert(...)
+  insert(...)
 end
 tables.foreach = function(target, ...)
-  return raw_foreach(locked[target] and copy(locked[target]) or target, ...)
+  return foreach(locked[target] and copy(locked[target]) or target, ...)
 end
 
 -- Random numbers: 48 bits as drand48's, so that a seed gives the same numbers everywhere.
@@ -324,19 +385,18 @@ end
 
 local command, feed, fed = host.command, host.feed, host.fed
 
--- Kinds of what the host returns: nil a plain value; 1 a status; 2 a list, its elements following; 3 a table; 4 an error; 5 an
--- error of the call itself; 6 the script must end.
+-- Kinds of what the host returns: nil a plain value; 1 a status; 2 a list, its elements following; 3 a table; 4 an error; 5 the
+-- script must end.
 local function take(raises, value, kind, ...)
   if kind == nil then return value end
   if kind == 1 then return { ok = value } end
   if kind == 2 then return { ... } end
   if kind == 3 then return value end
-  if kind == 6 then
+  if kind == 5 then
     dead = true
     raw_error(STOP, 0)
   end
-  local made = { err = value }
-  if kind == 5 then made.ignore_error_stats_update = true end
+  local made = { err = value, ignore_error_stats_update = true }
   if raises then raw_error(made, 0) end
   return made
 end
@@ -448,7 +508,7 @@ end
 -- --- the globals ----------------------------------------------------------------------------------------------------------------
 
 for _, name in ipairs({
-  'assert', 'error', 'gcinfo', 'ipairs', 'rawequal', 'select', 'tonumber', 'tostring', 'type', 'unpack', '_VERSION',
+  'assert', 'error', 'gcinfo', 'ipairs', 'rawequal', 'select', 'tonumber', 'tostring', 'type', '_VERSION',
 }) do
   globals[name] = _G[name]
 end
@@ -494,7 +554,7 @@ globals.__server__err__handler = globals.__redis__err__handler
 -- Called where the error is raised: notes what it says and where the script was.
 local function note(value)
   if dead then return STOP end
-  value = safe(value)
+  value = placed(safe(value))
   if type(value) == 'table' then
     local text = value.err
     failure = (type(text) == 'string' or type(text) == 'number') and tostring(text) or texts.unknown_error

@@ -186,7 +186,7 @@ function library.unpack(...)
   end
   while state.at <= #format and byte(format, state.at) ~= 0 do
     local letter, size = option(state)
-    position = position + padding(state, position, letter, size)
+    if position ~= huge then position = position + padding(state, position, letter, size) end
     check(size)
     local value
     if INTEGERS[letter] ~= nil then
