@@ -63,6 +63,24 @@ def uses_in(command: Command, words: Sequence[bytes]) -> list[list[bytes]]:
     return uses(command)
 
 
+# What COMMAND INFO remarks on a key specification.
+_REMARKS: Final = {
+    "eval": b"We cannot tell how the keys will be used so we assume the worst, RW and UPDATE",
+    "eval_ro": b"We cannot tell how the keys will be used so we assume the worst, RO and ACCESS",
+}
+
+
+def remark(command: Command) -> dict[bytes, Any]:
+    """Return what is remarked on a command's key specifications, as the first of their fields."""
+    text = _REMARKS.get(command.name)
+    return {} if text is None else {b"notes": text}
+
+
+def count_position(command: Command) -> int:
+    """Return which word says how many keys follow it, of a command that has such a word."""
+    return 2 if command.group == "scripting" else command.keys[1] + 1
+
+
 def key_specs(command: Command) -> list[dict[bytes, Any]]:
     """Return a command's key specifications, without their flags: where the keys of each begin, and which words are keys."""
     first, last, step = command.keys
@@ -72,12 +90,14 @@ def key_specs(command: Command) -> list[dict[bytes, Any]]:
         is_last = number == count - 1
         if is_last and command.keys_of is not None:
             kind, spec = b"keynum", {b"keynumidx": 0, b"firstkey": 1, b"keystep": 1}
+            index = count_position(command)
         else:
+            index = first + number
             reach = 0 if not is_last else last if last < 0 else last - first - number
             kind, spec = b"range", {b"lastkey": reach, b"keystep": step, b"limit": 0}
         specs.append(
             {
-                b"begin_search": {b"type": b"index", b"spec": {b"index": (first or 1) + number}},
+                b"begin_search": {b"type": b"index", b"spec": {b"index": index}},
                 b"find_keys": {b"type": kind, b"spec": spec},
             }
         )

@@ -60,9 +60,9 @@ class Flag(IntFlag):
     MAY_REPLICATE = auto()
     NO_ASYNC_LOADING = auto()
     NO_MULTI = auto()
+    NO_MANDATORY_KEYS = auto()
     MOVABLEKEYS = auto()
     ALLOW_BUSY = auto()
-    NO_MANDATORY_KEYS = auto()
 
 
 WRITE: Final = Flag.WRITE

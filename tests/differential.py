@@ -264,7 +264,7 @@ COMPARE: dict[bytes, Rule] = {
     b"CLIENT LIST": kind_only,
     b"INFO": kind_only,
     b"HELLO": hello,
-    **{name + b" HELP": help_text for name in (b"OBJECT", b"CLIENT", b"CONFIG", b"COMMAND", b"DEBUG", b"MEMORY")},
+    **{name + b" HELP": help_text for name in (b"OBJECT", b"CLIENT", b"CONFIG", b"COMMAND", b"DEBUG", b"MEMORY", b"SCRIPT")},
 }
 
 
@@ -298,6 +298,12 @@ EXCEPTIONS: list[Exempt] = [
         rb"-ERR syntax error\r\n",
         b"-ERR Invalid client ID\r\n",
         "Redis 7.2 reads the ids of LIST with a text of their own",
+    ),
+    Exempt(
+        "(EVAL|EVALSHA)(_RO)? .*",
+        rb"(.*)This Valkey command is not allowed from script(.*)",
+        rb"\1This Redis command is not allowed from script\2",
+        "Redis 7.2 names Redis",
     ),
 ]
 

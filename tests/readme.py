@@ -31,6 +31,7 @@ GROUPS = {  # of the manual, in the order of this README
     "set": "Sets",
     "sorted-set": "Sorted sets",
     "transactions": "Transactions",
+    "scripting": "Scripts",
     "pubsub": "Publish and subscribe",
     "generic": "Keys",
     "connection": "Connections",

@@ -6,7 +6,7 @@ What it is to run a script is told in `lmdbredis.scripting`; functions (FUNCTION
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.arguments import integer
 from lmdbredis.errors import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from lmdbredis.scripting.scripts import Script
 
-_FLAGS = NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS
+_FLAGS: Final = NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS
 
 
 def _keys_of(words: Sequence[bytes]) -> list[int]:
@@ -61,22 +61,21 @@ def _key_count(numkeys: bytes, words: Sequence[bytes]) -> int:
     return count
 
 
-def _run(cx: Context, script: Script, numkeys: bytes, words: Sequence[bytes], *, read_only: bool) -> Any:
-    """Run a script with its keys and words."""
-    count = _key_count(numkeys, words)
+def _run(cx: Context, script: Script, count: int, words: Sequence[bytes], *, read_only: bool) -> Any:
+    """Run a script, the first `count` words of which are keys."""
     executor = cx.executor
     if script.has_flags and not script.no_writes:
         if read_only:
             raise ReplyError(SCRIPT_MAY_WRITE)
         if executor.refusal is not None:
             raise ReplyError(executor.refusal)
-    return executor.scripting.run(script, words[:count], words[count:], read_only=read_only)
+    return executor.scripting.run(script, count, words, read_only=read_only)
 
 
 def _eval(cx: Context, text: bytes, numkeys: bytes, words: Sequence[bytes], *, read_only: bool) -> Any:
     """Run a script given by its text."""
-    _key_count(numkeys, words)
-    return _run(cx, cx.executor.scripting.of_text(text), numkeys, words, read_only=read_only)
+    count = _key_count(numkeys, words)
+    return _run(cx, cx.executor.scripting.of_text(text), count, words, read_only=read_only)
 
 
 def _evalsha(cx: Context, sha: bytes, numkeys: bytes, words: Sequence[bytes], *, read_only: bool) -> Any:
@@ -84,30 +83,30 @@ def _evalsha(cx: Context, sha: bytes, numkeys: bytes, words: Sequence[bytes], *,
     script = cx.executor.scripting.scripts.of_sha(sha)
     if script is None:
         raise ReplyError(NO_SCRIPT)
-    return _run(cx, script, numkeys, words, read_only=read_only)
+    return _run(cx, script, _key_count(numkeys, words), words, read_only=read_only)
 
 
 @command("EVAL", flags=_FLAGS, keys_of=_keys_of)
 def eval_(cx: Context, script: bytes, numkeys: bytes, *words: bytes) -> Any:
-    """EVAL script numkeys [key [key ...]] [arg [arg ...]] -- Executes a server-side Lua script. Depends on the script that is executed. Since 2.6.0."""
+    """EVAL script numkeys [key [key ...]] [arg [arg ...]] -- Executes a server-side Lua script. O(N) for N steps of the script, beside what its commands cost. Since 2.6.0."""
     return _eval(cx, script, numkeys, words, read_only=False)
 
 
 @command("EVAL_RO", flags=_FLAGS | READ, keys_of=_keys_of)
 def eval_ro(cx: Context, script: bytes, numkeys: bytes, *words: bytes) -> Any:
-    """EVAL_RO script numkeys [key [key ...]] [arg [arg ...]] -- Executes a read-only server-side Lua script. Depends on the script that is executed. Since 7.0.0."""
+    """EVAL_RO script numkeys [key [key ...]] [arg [arg ...]] -- Executes a read-only server-side Lua script. O(N) for N steps of the script, beside what its commands cost. Since 7.0.0."""
     return _eval(cx, script, numkeys, words, read_only=True)
 
 
 @command("EVALSHA", flags=_FLAGS, keys_of=_keys_of)
 def evalsha(cx: Context, sha1: bytes, numkeys: bytes, *words: bytes) -> Any:
-    """EVALSHA sha1 numkeys [key [key ...]] [arg [arg ...]] -- Executes a server-side Lua script by SHA1 digest. Depends on the script that is executed. Since 2.6.0."""
+    """EVALSHA sha1 numkeys [key [key ...]] [arg [arg ...]] -- Executes a server-side Lua script by SHA1 digest. O(N) for N steps of the script, beside what its commands cost. Since 2.6.0."""
     return _evalsha(cx, sha1, numkeys, words, read_only=False)
 
 
 @command("EVALSHA_RO", flags=_FLAGS | READ, keys_of=_keys_of)
 def evalsha_ro(cx: Context, sha1: bytes, numkeys: bytes, *words: bytes) -> Any:
-    """EVALSHA_RO sha1 numkeys [key [key ...]] [arg [arg ...]] -- Executes a read-only server-side Lua script by SHA1 digest. Depends on the script that is executed. Since 7.0.0."""
+    """EVALSHA_RO sha1 numkeys [key [key ...]] [arg [arg ...]] -- Executes a read-only server-side Lua script by SHA1 digest. O(N) for N steps of the script, beside what its commands cost. Since 7.0.0."""
     return _evalsha(cx, sha1, numkeys, words, read_only=True)
 
 

@@ -168,23 +168,21 @@ class Runtime:
             raise ReplyError(errors.SCRIPT_NOT_COMPILED % made[1].decode("latin-1"))
         script.compiled = self._prepare(self._compile(keep_frames(self._dump(made), _FRAMED), _CHUNK))
 
-    def run(self, script: Script, keys: Sequence[bytes], words: Sequence[bytes], *, read_only: bool) -> Any:
-        """Run a script; return its reply. Raises what must not be kept in a script's hands."""
+    def run(self, script: Script, count: int, words: Sequence[bytes], *, read_only: bool) -> Any:
+        """Run a script, the first `count` words of which are keys; return its reply. Raises what must not be kept in a script's hands."""
         cx = self._cx
         database, session_database = cx.db, cx.session.database
         self._forbidden = _REFUSED | _CONTAINER | (_WRITES if read_only or script.no_writes else 0)
         self._to_lua, self._resp3 = self._to_lua2, False
         self.stopped_by, self.has_written = None, False
-        count = len(keys)
-        if script.compiled is None:
-            self.compile(script)
-        if count + len(words) < _WORDS_AT_ONCE and sum(map(len, words)) + sum(map(len, keys)) < _SURELY_FITS_BYTES:
-            result = self._run(script.compiled, count, *keys, *words)
+        size_bytes = sum(map(len, words))
+        if size_bytes < _SURELY_FITS_BYTES and len(words) < _WORDS_AT_ONCE:
+            result = self._run(script.compiled, count, *words)
         else:
-            if not self._has_room(64 * (count + len(words)) + sum(map(len, words)) + sum(map(len, keys))):
+            if not self._has_room(64 * len(words) + size_bytes):
                 raise ReplyError(errors.SCRIPT_MEMORY)
             tables = self._lua.table_from
-            result = self._run_many(script.compiled, tables(list(keys)), tables(list(words)))
+            result = self._run_many(script.compiled, tables(list(words[:count])), tables(list(words[count:])))
         cx.db, cx.session.database = database, session_database
         kind = result.__class__
         if kind is bytes:
@@ -371,11 +369,11 @@ class Scripting:
             self.scripts.add(script)
         return script
 
-    def run(self, script: Script, keys: Sequence[bytes], words: Sequence[bytes], *, read_only: bool) -> Any:
-        """Run a script; return its reply, which is a ReplyError if it raised. Raises what its commands must not raise."""
+    def run(self, script: Script, count: int, words: Sequence[bytes], *, read_only: bool) -> Any:
+        """Run a script, the first `count` words of which are keys; return its reply, which is a ReplyError if it raised. Raises what its commands must not raise."""
         self.is_running, self._ticks = True, 0
         try:
-            return self.runtime.run(script, keys, words, read_only=read_only)
+            return self.runtime.run(script, count, words, read_only=read_only)
         finally:
             self.is_running = False
 
