@@ -264,7 +264,10 @@ COMPARE: dict[bytes, Rule] = {
     b"CLIENT LIST": kind_only,
     b"INFO": kind_only,
     b"HELLO": hello,
-    **{name + b" HELP": help_text for name in (b"OBJECT", b"CLIENT", b"CONFIG", b"COMMAND", b"DEBUG", b"MEMORY", b"SCRIPT")},
+    **{
+        name + b" HELP": help_text
+        for name in (b"OBJECT", b"CLIENT", b"CONFIG", b"COMMAND", b"DEBUG", b"MEMORY", b"SCRIPT")
+    },
 }
 
 
