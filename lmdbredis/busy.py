@@ -176,10 +176,11 @@ class Busy:
         for words in requests:
             if session.closing:
                 return
-            silent = session.gate & _SILENT
+            mode = session.gate & _SILENT
             session.gate &= ~Gate.REPLY_SKIP
             value = self._answer(session, words)
-            if value is not NO_REPLY and not silent:
+            is_silent = mode and not (mode == Gate.REPLY_OFF and not session.gate & Gate.REPLY_OFF)  # CLIENT REPLY ON
+            if value is not NO_REPLY and not is_silent:
                 encoded = session.encode[value.__class__](value)
                 session.send(encoded)
                 session.sent_bytes += len(encoded)

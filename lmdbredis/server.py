@@ -268,7 +268,9 @@ class RedisServer:
             self._syncing.exception()
         self.store.close()
         run, expires = self.executor.commands_run, self.upkeep.active_expire
+        scripts = self.executor.scripting.scripts
         self._open()
+        self.executor.scripting.take_over(scripts)
         self.executor.commands_run, self.upkeep.active_expire = run, expires
         for session in self.sessions:
             session.database = self.keyspace.databases[session.database.number]

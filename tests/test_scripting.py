@@ -201,6 +201,19 @@ def test_the_database_of_a_script_is_its_own(ours: Server):
         client.call("FLUSHALL")
 
 
+def test_scripts_outlive_a_reload_not_a_restart():
+    """Scripts are kept in memory: DEBUG RELOAD keeps them, a restart does not."""
+    with Lmdbredis() as server:
+        with server.connect() as client:
+            sha = client.call("SCRIPT", "LOAD", "return redis.call('incr', 'n')").value
+            assert client.call("EVALSHA", sha, 0).value == 1
+            assert client.call("DEBUG", "RELOAD").value == b"OK"
+            assert client.call("EVALSHA", sha, 0).value == 2
+        server.restart()
+        with server.connect() as client:
+            assert client.call("EVALSHA", sha, 0).value == b"NOSCRIPT No matching script."
+
+
 # --- the engine -----------------------------------------------------------------------------------------------------------------
 
 BOOM = [Later(), ValueError("boom"), SyncFailed("boom"), DiskFull("boom"), KeyboardInterrupt()]

@@ -371,11 +371,19 @@ class Scripting:
 
     def run(self, script: Script, count: int, words: Sequence[bytes], *, read_only: bool) -> Any:
         """Run a script, the first `count` words of which are keys; return its reply, which is a ReplyError if it raised. Raises what its commands must not raise."""
+        if script.compiled is None:  # it is from before the state was made anew
+            self.runtime.compile(script)
         self.is_running, self._ticks = True, 0
         try:
             return self.runtime.run(script, count, words, read_only=read_only)
         finally:
             self.is_running = False
+
+    def take_over(self, scripts: Scripts) -> None:
+        """Know these scripts, which another has known: DEBUG RELOAD."""
+        self.scripts = scripts
+        for script in scripts:
+            script.compiled = None
 
     def flush(self) -> None:
         """Forget all scripts, and the state that ran them."""
