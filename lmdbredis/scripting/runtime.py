@@ -26,6 +26,7 @@ from lmdbredis import errors
 from lmdbredis.blocking import Wait
 from lmdbredis.errors import ReplyError
 from lmdbredis.registry import NOSCRIPT, TABLE, Command, Context
+from lmdbredis.resp import OK
 from lmdbredis.scripting import bits, convert
 from lmdbredis.scripting.bytecode import keep_frames
 from lmdbredis.scripting.convert import ERROR, STOP, FromLua, ToLua
@@ -71,6 +72,7 @@ _CONSTANTS: Final = {
 
 # What stands in the way of a command, as bits of its entry.
 _REFUSED, _WRITES, _CONTAINER = 1, 2, 4
+_OK: Final = (b"OK", convert.STATUS)  # to Lua, the most common reply that is no plain value
 Entry = tuple["Callable[..., Any]", int, int, int]
 
 
@@ -238,6 +240,8 @@ class Runtime:
             kind = value.__class__
             if kind is int or (kind is bytes and len(value) < _SURELY_FITS_BYTES):
                 return value
+            if value is OK:
+                return _OK
             return self._to_lua(value)
         except ReplyError as error:
             return convert.error_text(error), ERROR
@@ -344,7 +348,6 @@ class Scripting:
     def __init__(self, cx: Context) -> None:
         self._cx = cx
         self.scripts = Scripts()
-        self.is_running = False  # a script runs at this moment
         self._ticks = 0
         self._runtime: Runtime | None = None  # until the first script comes
 
@@ -371,13 +374,11 @@ class Scripting:
 
     def run(self, script: Script, count: int, words: Sequence[bytes], *, read_only: bool) -> Any:
         """Run a script, the first `count` words of which are keys; return its reply, which is a ReplyError if it raised. Raises what its commands must not raise."""
+        runtime = self._runtime or self.runtime
         if script.compiled is None:  # it is from before the state was made anew
-            self.runtime.compile(script)
-        self.is_running, self._ticks = True, 0
-        try:
-            return self.runtime.run(script, count, words, read_only=read_only)
-        finally:
-            self.is_running = False
+            runtime.compile(script)
+        self._ticks = 0
+        return runtime.run(script, count, words, read_only=read_only)
 
     def take_over(self, scripts: Scripts) -> None:
         """Know these scripts, which another has known: DEBUG RELOAD."""

@@ -416,15 +416,20 @@ local function call_many(raises, ...)
   return take(raises, fed())
 end
 
+local soft_kb = limits.soft_kb
+
+-- The ninth word is looked at before they are counted, which costs more.
 local function call(...)
-  if gcinfo() > limits.soft_kb then check_memory() end
-  if select('#', ...) > WORDS_AT_ONCE then return call_many(true, ...) end
+  if gcinfo() > soft_kb then check_memory() end
+  local _, _, _, _, _, _, _, _, ninth = ...
+  if ninth ~= nil and select('#', ...) > WORDS_AT_ONCE then return call_many(true, ...) end
   return take(true, command(...))
 end
 
 local function protected_call(...)
-  if gcinfo() > limits.soft_kb then check_memory() end
-  if select('#', ...) > WORDS_AT_ONCE then return call_many(false, ...) end
+  if gcinfo() > soft_kb then check_memory() end
+  local _, _, _, _, _, _, _, _, ninth = ...
+  if ninth ~= nil and select('#', ...) > WORDS_AT_ONCE then return call_many(false, ...) end
   return take(false, command(...))
 end
 
