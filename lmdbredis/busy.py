@@ -8,7 +8,8 @@ that touch nothing but their own session (ALLOW_BUSY) do what they say.
 Laws:
 
 1. Nothing that is answered here touches the store: the batch of the script is open.
-2. Replies keep their order: who has replies under way, in the batch or at the barrier, is not read from until they have left.
+2. Replies keep their order: who has replies under way, in the batch of the script or at the barrier, is heard, but what he is
+   answered leaves behind them. The client of the script is not read from.
 3. Clients who come meanwhile are accepted by hand, through a stand-in for the transport, and given to the loop afterwards.
 
 It belongs to the server's room: it knows sockets and the clock.
@@ -52,6 +53,7 @@ class Busy:
         self._connections: dict[int, Connection] = {}  # by descriptor: those that are read from here
         self._doors: dict[int, socket.socket] = {}  # listening sockets, by descriptor
         self._guests: list[StandIn] = []  # accepted here, not given to the loop yet
+        self._late: dict[Session, bytes] = {}  # of those who have replies under way: what they have been answered since
 
     def tick(self, *, is_first: bool) -> bool:
         """Serve the clients if the script has run for too long; tell whether to end it. `is_first`: it has just begun."""
@@ -84,6 +86,10 @@ class Busy:
         guests, self._guests = self._guests, []
         for guest in guests:
             guest.hand_over()
+        late, self._late = self._late, {}
+        for session, data in late.items():
+            if data:
+                self._server.send_behind(session, data)
 
     def _begin(self, ran_ms: int) -> None:
         """Take the sockets from the loop, which cannot look after them now."""
@@ -96,9 +102,13 @@ class Busy:
         server.sync_soon()
         for connection in list(server.connections.values()):
             session = connection.session
-            if not self._is_held(session):
+            if self._is_held(session):
+                continue
+            self._register(connection)
+            if session.output or server.is_waiting(session):
+                self._late[session] = b""
+            else:
                 requests, session.requests = session.requests, NO_REQUESTS
-                self._register(connection)
                 self._answer_all(connection, requests)
         for listening in server.listening:
             for door in getattr(listening, "sockets", ()):
@@ -108,14 +118,13 @@ class Busy:
                 self._poll.register(own.fileno(), select.POLLIN)
 
     def _is_held(self, session: Session) -> bool:
-        """Tell whether replies of a session are under way, so that it must not be answered yet (law 2)."""
-        server = self._server
+        """Tell whether a session must not be heard: the script is its own, it ends, or some of its requests are still to run."""
         return bool(
-            session is server.executor.cx.session
+            session is self._server.executor.cx.session
             or session.closing
             or session.ends
-            or (session.is_ready and (session.output or session.gate & _SILENT))
-            or server.is_waiting(session)
+            or (session.is_ready and session.gate & _SILENT)
+            or (session.output and len(session.requests) > session.run_now)
         )
 
     # --- clients ----------------------------------------------------------------------------------------------------------------
@@ -182,8 +191,11 @@ class Busy:
             is_silent = mode and not (mode == Gate.REPLY_OFF and not session.gate & Gate.REPLY_OFF)  # CLIENT REPLY ON
             if value is not NO_REPLY and not is_silent:
                 encoded = session.encode[value.__class__](value)
-                session.send(encoded)
-                session.sent_bytes += len(encoded)
+                if session in self._late:
+                    self._late[session] += encoded
+                else:
+                    session.send(encoded)
+                    session.sent_bytes += len(encoded)
         if session.closing:
             self._server.ready(session)  # closed by the loop, when it comes to it
 

@@ -584,6 +584,15 @@ class RedisServer:
         if self.config.appendfsync == "everysec":
             self._sync_wal()
 
+    def send_behind(self, session: Session, data: bytes) -> None:
+        """Send replies behind those that wait at the barrier."""
+        if self._barrier:
+            self._barrier.append((self.executor.lsn, [(session, data)]))
+            self._sync_wal()
+        else:
+            session.send(data)
+            session.sent_bytes += len(data)
+
     def end_now(self) -> None:
         """End the process out of a running script: SHUTDOWN NOSAVE. Its batch did not happen; all others are in the log."""
         log.warning("User requested shutdown while a script runs...")

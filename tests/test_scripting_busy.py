@@ -218,6 +218,25 @@ def test_strangers_are_strangers(ours: Server):
             admin.call("CONFIG", "SET", "busy-reply-threshold", 5000)
 
 
+def test_who_was_answered_in_the_batch_of_the_script(ours: Server):
+    """A client whose request ran in the same batch, before the script, can end it, and gets all his replies, in order."""
+    with ours.connect() as client, ours.connect() as other:
+        client.call("CONFIG", "SET", "busy-reply-threshold", THRESHOLD_MS)
+        for _ in range(20):  # until chance puts both into one batch, more often than not
+            other.send(pack(("PING",)))
+            client.send(pack(("EVAL", ENDLESS, 0)))
+            other.send(pack(("ECHO", "x")))
+            while not is_busy(ours, 2):
+                pass
+            other.send(pack(("SCRIPT", "KILL")))
+            assert client.read()[0].is_error
+            replies = [other.read()[0].value for _ in range(3)]
+            assert replies[0] in {b"PONG", BUSY.encode()}
+            assert replies[1] in {b"x", BUSY.encode()}
+            assert replies[2] == b"OK"
+        client.call("CONFIG", "SET", "busy-reply-threshold", 5000)
+
+
 def test_no_threshold_no_busy(ours: Server):
     """With a threshold of 0 nobody is served while a script runs, and a quick script never sees any of it."""
     with ours.connect() as client, ours.connect() as other:
