@@ -77,6 +77,24 @@ def uses_in(command: Command, words: Sequence[bytes]) -> list[list[bytes]]:
     return uses(command)
 
 
+# What COMMAND INFO remarks on a key specification.
+_REMARKS: Final = {
+    "eval": b"We cannot tell how the keys will be used so we assume the worst, RW and UPDATE",
+    "eval_ro": b"We cannot tell how the keys will be used so we assume the worst, RO and ACCESS",
+}
+
+
+def remark(command: Command) -> dict[bytes, Any]:
+    """Return what is remarked on a command's key specifications, as the first of their fields."""
+    text = _REMARKS.get(command.name)
+    return {} if text is None else {b"notes": text}
+
+
+def count_position(command: Command) -> int:
+    """Return which word says how many keys follow it, of a command that has such a word."""
+    return _NUMKEYS_AT.get(command.name) or (2 if command.group == "scripting" else command.keys[1] + 1)
+
+
 def key_specs(command: Command) -> list[dict[bytes, Any]]:
     """Return a command's key specifications, without their flags: where the keys of each begin, and which words are keys."""
     first, last, step = command.keys
@@ -89,15 +107,14 @@ def key_specs(command: Command) -> list[dict[bytes, Any]]:
             continue
         if is_last and command.keys_of is not None:
             kind, spec = b"keynum", {b"keynumidx": 0, b"firstkey": 1, b"keystep": 1}
+            index = count_position(command)
         else:
+            index = first + number
             reach = 0 if not is_last else last if last < 0 else last - first - number
             kind, spec = b"range", {b"lastkey": reach, b"keystep": step, b"limit": 0}
         specs.append(
             {
-                b"begin_search": {
-                    b"type": b"index",
-                    b"spec": {b"index": (first or _NUMKEYS_AT.get(command.name, 1)) + number},
-                },
+                b"begin_search": {b"type": b"index", b"spec": {b"index": index}},
                 b"find_keys": {b"type": kind, b"spec": spec},
             }
         )
@@ -132,7 +149,8 @@ _TIPS: Final = _by_name(
         "nondeterministic_output": "hrandfield hscan spop srandmember sscan zrandmember zscan xadd xtrim xpending xclaim xautoclaim xinfo|consumers object|encoding object|freq object|idletime "
         "object|refcount pttl ttl client|info client|list lastsave time",
         "nondeterministic_output_order": "hgetall hkeys hvals sdiff sinter smembers sunion command command|docs command|info command|list",
-        "request_policy:all_nodes,response_policy:all_succeeded": "client|setinfo client|setname config|resetstat config|rewrite config|set",
+        "request_policy:all_nodes,response_policy:all_succeeded": "client|setinfo client|setname config|resetstat config|rewrite config|set "
+        "script|flush script|load",
         f"{_ALL_SHARDS},nondeterministic_output_order": "keys",
         f"{_ALL_SHARDS},response_policy:agg_sum": "dbsize",
         f"{_ALL_SHARDS},response_policy:all_succeeded": "ping flushall flushdb memory|purge",
@@ -140,6 +158,8 @@ _TIPS: Final = _by_name(
         "request_policy:multi_shard,response_policy:agg_sum": "del exists touch unlink",
         "request_policy:multi_shard,response_policy:all_succeeded": "mset",
         "request_policy:multi_shard": "mget",
+        f"{_ALL_SHARDS},response_policy:agg_logical_and": "script|exists",
+        f"{_ALL_SHARDS},response_policy:one_succeeded": "script|kill",
     }
 )
 
@@ -163,6 +183,7 @@ _GROUPS: Final = {
     "streams": "stream",
     "transactions": "transactions",
     "pubsub": "pubsub",
+    "scripting": "scripting",
     "connection": "connection",
     "client": "connection",
     "server": "server",
@@ -182,6 +203,7 @@ _OF_GROUP: Final = {
     "stream": "stream",
     "transactions": "transaction",
     "connection": "connection",
+    "scripting": "scripting",
 }
 _DANGEROUS: Final = frozenset({"keys", "flushall", "flushdb", "swapdb", "info", "lastsave"})
 # All categories, in the order of COMMAND INFO.

@@ -34,19 +34,23 @@ _SOL_KEEPIDLE: Final = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KE
 class Connection(asyncio.Protocol):
     """One socket and its session."""
 
-    __slots__ = ("_fd", "_is_clear", "_reading", "_server", "session", "transport")
+    __slots__ = ("_fd", "_is_clear", "_reading", "_server", "is_adopted", "session", "transport")
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
         self._reading = True
         self._fd = -1
         self._is_clear = True  # the transport holds no bytes that the socket has not taken
+        self.is_adopted = False  # it has been served by hand: the transport to come is for its session
         self.session: Session = None  # type: ignore[assignment]  # made with the connection
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Open a session, or refuse the client."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are not of asyncio's class
+        if self.is_adopted:
+            self._bind()
+            return
         server = self._server
         transport = self.transport
         sock = transport.get_extra_info("socket")
@@ -69,16 +73,21 @@ class Connection(asyncio.Protocol):
             return
         session = self.session = server.sessions.open(server.keyspace.databases[0], address, local, now_us() // 1000)
         server.measures.connections_received += 1
-        transport.set_write_buffer_limits(high=1 << 30)  # replies are never refused: the output-buffer limit decides
-        session.fd = self._fd
-        session.send = self.send
-        session.kill = transport.abort
-        session.pending_output_bytes = transport.get_write_buffer_size
+        self._bind()
         session.parser.bulk_bytes_max = server.config.proto_max_bulk_len_bytes
         if server.config.requirepass:
             session.gate = Gate.NEEDS_AUTH
             session.parser.authenticated = False
         server.connections[session.id] = self
+
+    def _bind(self) -> None:
+        """Let the session speak through the transport."""
+        session, transport = self.session, self.transport
+        transport.set_write_buffer_limits(high=1 << 30)  # replies are never refused: the output-buffer limit decides
+        session.fd = self._fd = transport.get_extra_info("socket").fileno()
+        session.send = self.send
+        session.kill = transport.abort
+        session.pending_output_bytes = transport.get_write_buffer_size
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; the tick runs it."""

@@ -152,6 +152,7 @@ _LIVE = (
         _row("tcp-backlog", INTEGER, "511", change=START),
         _row("tcp-keepalive", INTEGER, "300", unit="s"),
         _row("timeout", INTEGER, "0", unit="s"),
+        _row("busy-reply-threshold", LONG, "5000", "lua-time-limit", unit="ms"),
         _row("maxclients", Integer(1, 2**32 - 1), "10000"),
         _row("client-query-buffer-limit", Memory(2**20), "1073741824"),
         _row("proto-max-bulk-len", Memory(2**20), "536870912"),
@@ -211,11 +212,6 @@ _LIVE = (
 
 _LATER = (
     _group(Effect.LATER, "keyspace events", _row("notify-keyspace-events", KeyEvents(), "")),
-    _group(
-        Effect.LATER,
-        "scripts",
-        _row("busy-reply-threshold", LONG, "5000", "lua-time-limit", unit="ms"),
-    ),
     _group(
         Effect.LATER,
         "slow log and latency",

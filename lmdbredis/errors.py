@@ -272,3 +272,51 @@ CLAIM_NOT_INTEGER: Final = "ERR Invalid %s argument for %s"
 CLAIM_OPTION: Final = "ERR Unrecognized XCLAIM option '%s'"
 CLAIM_COUNT: Final = "ERR COUNT must be > 0"
 CLAIM_COUNT_TOO_HIGH: Final = "ERR Insufficient memory, failed allocating transient memory, COUNT too high."
+
+# Scripts: around them. What a script itself raises ends in SCRIPT_ERROR.
+NO_SCRIPT: Final = "NOSCRIPT No matching script."
+NEGATIVE_KEYS: Final = "ERR Number of keys can't be negative"
+SCRIPT_NOT_COMPILED: Final = "ERR Error compiling script (new function): %s"
+SCRIPT_ERROR: Final = "%s script: on %s:%d."
+SHEBANG_WITHOUT_END: Final = "ERR Invalid script shebang"
+SHEBANG_UNREADABLE: Final = "ERR Invalid engine in script shebang"
+SHEBANG_ENGINE: Final = "ERR Could not find scripting engine '%s'"
+SHEBANG_OPTION: Final = "ERR Unknown lua shebang option: %s"
+SHEBANG_FLAG: Final = "ERR Unexpected flag in script shebang: %s"
+SCRIPT_MAY_WRITE: Final = "ERR Can not execute a script with write flag using *_ro command."
+SCRIPT_FLUSH_OPTION: Final = "ERR SCRIPT FLUSH only support SYNC|ASYNC option"
+SCRIPT_MEMORY: Final = "ERR not enough memory: the script, or what it was given, takes more than scripts may have"
+SCRIPT_KILLED: Final = "ERR Script killed by user with SCRIPT KILL."
+BUSY: Final = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+NOT_BUSY: Final = "NOTBUSY No scripts in execution right now."
+UNKILLABLE: Final = (
+    "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script "
+    "termination or kill the server in a hard way using the SHUTDOWN NOSAVE command."
+)
+
+# Scripts: what their calls raise.
+CALL_WITHOUT_WORDS: Final = "ERR Please specify at least one argument for this call"
+CALL_WORD_TYPES: Final = "ERR Command arguments must be strings or integers"
+CALL_UNKNOWN: Final = "ERR Unknown command called from script"
+CALL_ARITY: Final = "ERR Wrong number of args calling command from script"
+CALL_REFUSED: Final = "ERR This Redis command is not allowed from script"
+CALL_WRITES: Final = "ERR Write commands are not allowed from read-only scripts."
+# By the names that sandbox.lua calls them.
+SCRIPT_TEXTS: Final = {
+    "readonly": "Attempt to modify a readonly table",
+    "no_global": "Script attempted to access nonexistent global variable ",
+    "unknown_error": "ERR unknown error",
+    "too_deep": "ERR reached lua stack limit",
+    "argument_types": "ERR wrong number or type of arguments",
+    "argument_count": "ERR wrong number of arguments",
+    "log_arguments": "ERR server.log() requires two arguments or more.",
+    "log_level_type": "ERR First argument must be a number (log level).",
+    "log_level": "ERR Invalid log level.",
+    "setresp_argument": "ERR server.setresp() requires one argument.",
+    "setresp_version": "ERR RESP version must be 2 or 3.",
+    "set_repl_argument": "ERR server.set_repl() requires one argument.",
+    "set_repl_flags": "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",
+    "no_command": CALL_WITHOUT_WORDS,
+    "word_types": CALL_WORD_TYPES,
+    "acl_unknown": "ERR Invalid command passed to server.acl_check_cmd()",
+}

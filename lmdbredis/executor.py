@@ -49,6 +49,7 @@ from lmdbredis.registry import (
     find,
 )
 from lmdbredis.resp import NO_REPLY, NULL_ARRAY, PONG, QUEUED, Raw, Several
+from lmdbredis.scripting.runtime import Scripting
 from lmdbredis.session import NO_REQUESTS, STANDS, Gate, Session
 from lmdbredis.watches import Later, Watches
 
@@ -117,6 +118,7 @@ class Executor:
         self.events = Events()
         self.observers = Observers()
         self.pauses = Pauses()
+        self.scripting = Scripting(self.cx)
         self.heard: dict[Session, None] = {}  # who was sent something besides the replies of its turn
         self.resumed: dict[Session, None] = {}  # who waits no more, and may have requests left
         self.refusal: str | None = None  # why writes are refused, None = they are not
@@ -215,6 +217,7 @@ class Executor:
             before.pauses,
         )
         self.heard, self.resumed, self.commands_run = before.heard, before.resumed, before.commands_run
+        self.scripting.take_over(before.scripting.scripts)
         self._look()
 
     def _look(self) -> None:
@@ -240,6 +243,7 @@ class Executor:
 
     def _undo(self) -> None:
         """Bring store and keyspace back to before the batch."""
+        self.in_script = self.in_transaction = False
         self.after_batch.clear()
         while self.if_undone:
             self.if_undone.pop()()
@@ -511,7 +515,7 @@ class Executor:
                     value = error
                     assert command is not None  # `_slowly` raises none
                     now_ns = clock()
-                    self._count_error(command, words, error, now_ns - before_ns)
+                    self.count_error(command, words, error, now_ns - before_ns)
                     before_ns = now_ns
                     if keyspace.news:
                         self._tell(command.name, words, 0)
@@ -665,7 +669,7 @@ class Executor:
             value = command.handler(self.cx, *words[command.name_words :])
         except (ReplyError, Wait) as refusal:
             if isinstance(refusal, ReplyError):
-                self._count_error(command, words, refusal, self.clock() - before_ns)
+                self.count_error(command, words, refusal, self.clock() - before_ns)
             if shows:
                 self.show(words)
             if self.keyspace.news:
@@ -706,7 +710,7 @@ class Executor:
             cx = self.cx
             self.observers.note_slow(cx.session, words, elapsed_ns, cx.now_ms, self.config.slowlog_max_len)
 
-    def _count_error(self, command: Command, words: Sequence[bytes], error: ReplyError, elapsed_ns: int) -> None:
+    def count_error(self, command: Command, words: Sequence[bytes], error: ReplyError, elapsed_ns: int) -> None:
         """Count a call that was refused by the handler."""
         command.calls += 1
         command.failed_calls += 1
@@ -725,7 +729,7 @@ class Executor:
             return self._hang_up(session)
         command, runs = None, False
         try:
-            command = self._resolve(session, words)
+            command = self.resolve(session, words)
             if session.gate & Gate.LISTENS and session.protocol == 2 and command.name not in _WHILE_LISTENING:
                 raise ReplyError(errors.ONLY_LISTENING % command.name)
             if session.gate & Gate.MONITORS and command.flags & _TOUCHES_KEYS:
@@ -788,7 +792,7 @@ class Executor:
         self.after_batch.append(cut)
         return NO_REPLY
 
-    def _resolve(self, session: Session, words: list[bytes]) -> Command:
+    def resolve(self, session: Session, words: list[bytes]) -> Command:
         """Return the command or subcommand that the words call. Raises ReplyError: not for strangers, unknown, or wrong arity."""
         command = TABLE.get(words[0]) or TABLE.get(words[0].upper())
         if session.gate & Gate.NEEDS_AUTH and not (command is not None and command.flags & NO_AUTH):

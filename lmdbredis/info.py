@@ -113,6 +113,8 @@ def _memory(cx: Context, facts: Facts) -> Fields:
     used, resident, peak = facts["anonymous_bytes"], facts["rss_bytes"], facts["peak_bytes"]
     startup = min(facts["startup_bytes"], used)
     total, maxmemory = facts["memory_total_bytes"], cx.config.maxmemory_bytes
+    scripting = cx.executor.scripting
+    lua, texts = scripting.lua_bytes, scripting.scripts.size_bytes
     return {
         "used_memory": used,
         "used_memory_human": human(used),
@@ -130,13 +132,17 @@ def _memory(cx: Context, facts: Facts) -> Fields:
         "allocator_resident": used,
         "total_system_memory": total,
         "total_system_memory_human": human(total),
-        **_zeros("used_memory_lua used_memory_vm_eval"),
-        "used_memory_lua_human": human(0),
-        **_zeros("used_memory_scripts_eval number_of_cached_scripts number_of_functions number_of_libraries"),
-        **_zeros("used_memory_vm_functions used_memory_vm_total"),
-        "used_memory_vm_total_human": human(0),
-        **_zeros("used_memory_functions used_memory_scripts"),
-        "used_memory_scripts_human": human(0),
+        "used_memory_lua": lua,
+        "used_memory_vm_eval": lua,
+        "used_memory_lua_human": human(lua),
+        "used_memory_scripts_eval": texts,
+        "number_of_cached_scripts": len(scripting.scripts),
+        **_zeros("number_of_functions number_of_libraries used_memory_vm_functions"),
+        "used_memory_vm_total": lua,
+        "used_memory_vm_total_human": human(lua),
+        "used_memory_functions": 0,
+        "used_memory_scripts": texts,
+        "used_memory_scripts_human": human(texts),
         "maxmemory": maxmemory,
         "maxmemory_human": human(maxmemory),
         "maxmemory_policy": cx.config.maxmemory_policy,

@@ -61,6 +61,7 @@ class Flag(IntFlag):
     MAY_REPLICATE = auto()
     NO_ASYNC_LOADING = auto()
     NO_MULTI = auto()
+    NO_MANDATORY_KEYS = auto()
     MOVABLEKEYS = auto()
     ALLOW_BUSY = auto()
 
@@ -81,6 +82,7 @@ SKIP_MONITOR: Final = Flag.SKIP_MONITOR
 ALLOW_BUSY: Final = Flag.ALLOW_BUSY
 MOVABLEKEYS: Final = Flag.MOVABLEKEYS
 NO_ASYNC_LOADING: Final = Flag.NO_ASYNC_LOADING
+NO_MANDATORY_KEYS: Final = Flag.NO_MANDATORY_KEYS
 
 Handler = Callable[..., Any]
 AHandler = TypeVar("AHandler", bound=Handler)
@@ -131,6 +133,9 @@ class Server(Protocol):
 
     def reset_stats(self) -> None:
         """Set the counters that INFO shows to zero."""
+
+    def while_script_runs(self, *, is_first: bool) -> bool:
+        """Look after the other clients if a script runs for long: called often while it does; True ends it."""
 
 
 class Context:

@@ -11,11 +11,13 @@ exact type of a value (`type(value)`, no subclass search) picks its writer from 
     float                   bulk                     ,3.3
     list, tuple             *2 array                 the same
     dict                    *4 flat array            %2 map
+    Map [(key, value), ...] *4 flat array            %2 map, whose keys may be of any type
     Pairs [(a, b), ...]     *4 flat array            *2 array of *2 arrays
     Keyed [(a, b), ...]     *2 array of *2 arrays    %2 map, in which a key may come twice
     Set, set, frozenset     *2 array                 ~2 set
     Push                    *2 array                 >2 push
     Verbatim                bulk                     =9 txt:hello
+    BigNumber               bulk                     (123
     Simple                  +OK                      the same
     ReplyError              -ERR text                the same
     Raw                     as it is                 as it is
@@ -54,7 +56,9 @@ __all__ = [
     "OK",
     "PONG",
     "QUEUED",
+    "BigNumber",
     "Keyed",
+    "Map",
     "Pairs",
     "PlainRequestParser",
     "Push",
@@ -75,6 +79,12 @@ __all__ = [
 
 class Simple(bytes):
     """A status line, without its ``+`` and CRLF. Must hold neither CR nor LF."""
+
+    __slots__ = ()
+
+
+class BigNumber(bytes):
+    """The digits of an integer of any size. Must hold neither CR nor LF."""
 
     __slots__ = ()
 
@@ -111,6 +121,12 @@ class Pairs(list[tuple[Any, Any]]):
 
 class Keyed(list[tuple[Any, Any]]):
     """Pairs that RESP2 nests and RESP3 writes as a map: XREAD."""
+
+    __slots__ = ()
+
+
+class Map(list[tuple[Any, Any]]):
+    """Pairs of a map in the order to be written, where a dict will not do: keys of any type."""
 
     __slots__ = ()
 
@@ -241,6 +257,7 @@ ENCODE2.update(
         list: _array2,
         tuple: _array2,
         dict: lambda value: _flat(value.items()),
+        Map: _flat,
         Pairs: _flat,
         Keyed: _array2,
         Set: _array2,
@@ -248,6 +265,7 @@ ENCODE2.update(
         frozenset: _array2,
         Push: _array2,
         Verbatim: lambda value: _bulk(value.text),
+        BigNumber: _bulk,
         Simple: _status,
         ReplyError: _error,
         Raw: bytes,
@@ -266,12 +284,12 @@ _set3: Final = _aggregate(b"~", ENCODE3)
 
 
 def _map(value: dict[Any, Any]) -> bytes:
-    return _keyed(value.items())
+    return _map_of_pairs(value.items())
 
 
-def _keyed(values: Collection[tuple[Any, Any]]) -> bytes:
-    packed = _array3(list(chain.from_iterable(values)))
-    return b"%%%d" % len(values) + packed[packed.index(b"\r") :]
+def _map_of_pairs(pairs: Collection[tuple[Any, Any]]) -> bytes:
+    packed = _array3(list(chain.from_iterable(pairs)))
+    return b"%%%d" % len(pairs) + packed[packed.index(b"\r") :]
 
 
 def _pairs3(values: Pairs) -> bytes:
@@ -293,13 +311,15 @@ ENCODE3.update(
         list: _array3,
         tuple: _array3,
         dict: _map,
+        Map: _map_of_pairs,
         Pairs: _pairs3,
-        Keyed: _keyed,
+        Keyed: _map_of_pairs,
         Set: _set3,
         set: _set3,
         frozenset: _set3,
         Push: _aggregate(b">", ENCODE3),
         Several: lambda values: b"".join([ENCODE3[type(value)](value) for value in values]),
         Verbatim: _verbatim,
+        BigNumber: lambda value: b"(%b\r\n" % value,
     }
 )

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import errors
+from lmdbredis.busy import Busy
 from lmdbredis.config import SET_FAILED, Config
 from lmdbredis.connection import Connection
 from lmdbredis.disk import Disk
@@ -68,6 +69,8 @@ class RedisServer:
         self.run_id = os.urandom(20).hex()
         self.started_ms = now_us() // 1000
         self.measures = Measures(self)
+        self.busy = Busy(self)
+        self.handing_over: set[asyncio.Task[Any]] = set()  # clients who came while a script ran
         self.listening: list[asyncio.AbstractServer] = []
         self.exit_status = 0
         self._disk = disk or Disk()
@@ -453,6 +456,39 @@ class RedisServer:
     def reset_stats(self) -> None:
         """Set the counters that INFO shows to zero: CONFIG RESETSTAT."""
         self.measures.reset()
+
+    def while_script_runs(self, *, is_first: bool) -> bool:
+        """Serve the other clients if a script runs for long; tell whether to end it."""
+        return self.busy.tick(is_first=is_first)
+
+    def new_connection(self) -> Connection:
+        """Return a connection without a socket."""
+        return Connection(self)
+
+    def sync_soon(self) -> None:
+        """Let what is in the log be synced though the loop stands still: under everysec nobody else would, for as long as it does."""
+        if self.config.appendfsync == "everysec":
+            self._sync_wal()
+
+    def send_behind(self, session: Session, data: bytes) -> None:
+        """Send replies behind those that wait at the barrier."""
+        if self._barrier:
+            self._barrier.append((self.executor.lsn, [(session, data)]))
+            self._sync_wal()
+        else:
+            session.send(data)
+            session.sent_bytes += len(data)
+
+    def end_now(self) -> None:
+        """End the process out of a running script: SHUTDOWN NOSAVE. Its batch did not happen; all others are in the log."""
+        log.warning("User requested shutdown while a script runs...")
+        for path in filter(None, (self.config.unixsocket, self.config.pidfile)):
+            Path(path).unlink(missing_ok=True)
+        try:
+            self.store.wal.sync()
+        except SyncFailed as failure:
+            self.die(failure)
+        os._exit(0)
 
     def sleep(self, seconds: float) -> None:
         """Stop everything for a while: DEBUG SLEEP."""

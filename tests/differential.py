@@ -271,7 +271,7 @@ COMPARE: dict[bytes, Rule] = {
     b"HELLO": hello,
     **{
         name + b" HELP": help_text
-        for name in (b"OBJECT", b"CLIENT", b"CONFIG", b"COMMAND", b"DEBUG", b"MEMORY", b"XGROUP", b"XINFO")
+        for name in (b"OBJECT", b"CLIENT", b"CONFIG", b"COMMAND", b"DEBUG", b"MEMORY", b"XGROUP", b"XINFO", b"SCRIPT")
     },
 }
 
@@ -306,6 +306,12 @@ EXCEPTIONS: list[Exempt] = [
         rb"-ERR syntax error\r\n",
         b"-ERR Invalid client ID\r\n",
         "Redis 7.2 reads the ids of LIST with a text of their own",
+    ),
+    Exempt(
+        "(EVAL|EVALSHA)(_RO)? .*",
+        rb"(.*)This Valkey command is not allowed from script(.*)",
+        rb"\1This Redis command is not allowed from script\2",
+        "Redis 7.2 names Redis",
     ),
 ]
 

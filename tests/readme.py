@@ -32,6 +32,7 @@ GROUPS = {  # of the manual, in the order of this README
     "sorted-set": "Sorted sets",
     "stream": "Streams",
     "transactions": "Transactions",
+    "scripting": "Scripts",
     "pubsub": "Publish and subscribe",
     "generic": "Keys",
     "connection": "Connections",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lmdbredis import command_notes, pattern, syntax
 from lmdbredis.arguments import Arguments
 from lmdbredis.errors import KEYS_ARITY, KEYS_INVALID, KEYS_OF_UNKNOWN, NO_KEYS, SYNTAX, ReplyError
-from lmdbredis.registry import LOADING, STALE, TABLE, Command, Context, command, container, find
+from lmdbredis.registry import LOADING, NO_MANDATORY_KEYS, STALE, TABLE, Command, Context, command, container, find
 from lmdbredis.resp import Set, Simple
 from lmdbredis.words import parse_int
 
@@ -51,7 +51,11 @@ def _statuses(names: Sequence[bytes]) -> Set:
 def _info(found: Command) -> list[Any]:
     """Return a command's entry in COMMAND INFO."""
     uses = command_notes.uses(found)
-    specs = [{b"flags": _statuses(use)} | spec for use, spec in zip(uses, command_notes.key_specs(found), strict=True)]
+    remark = command_notes.remark(found)
+    specs = [
+        remark | {b"flags": _statuses(use)} | spec
+        for use, spec in zip(uses, command_notes.key_specs(found), strict=True)
+    ]
     return [
         found.name.encode(),
         found.arity,
@@ -151,6 +155,8 @@ def _keys(words: Sequence[bytes]) -> tuple[Command, list[int]]:
         positions = command_notes.key_positions(found, words)
     except ReplyError:
         positions = []
+    if not positions and found.flags & NO_MANDATORY_KEYS:
+        return found, []
     if not positions or (command_notes.is_numbered(found) and positions[-1] != _last_of_numbered(found, words)):
         raise ReplyError(KEYS_INVALID)
     return found, positions
@@ -158,7 +164,7 @@ def _keys(words: Sequence[bytes]) -> tuple[Command, list[int]]:
 
 def _last_of_numbered(found: Command, words: Sequence[bytes]) -> int:
     """Return where the last key stands, as the word before the keys says how many follow it."""
-    at = found.keys[1] + 1
+    at = command_notes.count_position(found)
     return at + (parse_int(words[at]) or 0)
 
 

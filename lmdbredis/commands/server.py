@@ -125,7 +125,7 @@ def memory_stats(cx: Context) -> dict[bytes, Any]:
         b"clients.normal": pending,
         b"cluster.links": 0,
         b"aof.buffer": 0,
-        b"lua.caches": 0,
+        b"lua.caches": cx.executor.scripting.scripts.size_bytes,
         b"functions.caches": 0,
         b"overhead.total": startup + pending,
         b"keys.count": keys,
