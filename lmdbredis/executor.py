@@ -659,9 +659,8 @@ class Executor:
         Wait, if the caller may not wait: then `nothing` is the reply.
         """
         shows = self.observers.monitors and not (again or command.flags & _UNSHOWN or command.name == "quit")
-        if shows and command.name in _SHOWN_FIRST:
+        if self.observers.monitors and command.name in _SHOWN_FIRST:
             self.show(words)
-            shows = False
         news = self.keyspace.news
         start = 0 if news is None else len(news)
         before_ns = self.clock()
@@ -715,7 +714,8 @@ class Executor:
         command.calls += 1
         command.failed_calls += 1
         command.elapsed_ns += elapsed_ns
-        self.observers.note_error(error)
+        if not self.in_script:  # there it is no reply to anybody
+            self.observers.note_error(error)
         if 0 <= self.config.slowlog_log_slower_than_us * 1000 <= elapsed_ns:
             self._note_slow(command, words, elapsed_ns)
 

@@ -62,14 +62,17 @@ def _key_count(numkeys: bytes, words: Sequence[bytes]) -> int:
 
 
 def _run(cx: Context, script: Script, count: int, words: Sequence[bytes], *, read_only: bool) -> Any:
-    """Run a script, the first `count` words of which are keys."""
+    """Run a script, the first `count` words of which are keys. Raises ReplyError, too, if that is what it returns: what it wrote stays."""
     executor = cx.executor
     if script.has_flags and not script.no_writes:
         if read_only:
             raise ReplyError(SCRIPT_MAY_WRITE)
         if executor.refusal is not None:
             raise ReplyError(executor.refusal)
-    return executor.scripting.run(script, count, words, read_only=read_only)
+    value = executor.scripting.run(script, count, words, read_only=read_only)
+    if value.__class__ is ReplyError:
+        raise value
+    return value
 
 
 def _eval(cx: Context, text: bytes, numkeys: bytes, words: Sequence[bytes], *, read_only: bool) -> Any:

@@ -178,13 +178,14 @@ class Runtime:
         self._forbidden = _REFUSED | _CONTAINER | (_WRITES if read_only or script.no_writes else 0)
         self._to_lua, self._resp3 = self._to_lua2, False
         self.stopped_by, self.has_written = None, False
-        self._executor.in_script = True
         size_bytes = sum(map(len, words))
-        if size_bytes < _SURELY_FITS_BYTES and len(words) < _WORDS_AT_ONCE:
+        is_small = size_bytes < _SURELY_FITS_BYTES and len(words) < _WORDS_AT_ONCE
+        if not is_small and not self._has_room(64 * len(words) + size_bytes):
+            raise ReplyError(errors.SCRIPT_MEMORY)
+        self._executor.in_script = True
+        if is_small:
             result = self._run(script.compiled, count, *words)
         else:
-            if not self._has_room(64 * len(words) + size_bytes):
-                raise ReplyError(errors.SCRIPT_MEMORY)
             tables = self._lua.table_from
             result = self._run_many(script.compiled, tables(list(words[:count])), tables(list(words[count:])))
         self._executor.in_script = False
