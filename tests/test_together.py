@@ -29,7 +29,7 @@ BETWEEN = [
     "SELECT 1; SET k w", "SELECT 1; SET k w; SWAPDB 0 1", "SWAPDB 0 1", "SWAPDB 1 2", "SWAPDB 0 0", "SELECT 1; SET k w; SWAPDB 0 1; SWAPDB 1 0",
     "FLUSHALL", "FLUSHDB", "SELECT 1; FLUSHDB", "SELECT 1; FLUSHALL", "SET k v", "SET k v XX", "SET k v NX", "SET k v XX GET", "DEL k", "UNLINK k",
     "RENAME k j", "RENAME j k", "COPY j k", "COPY j k REPLACE", "COPY k j REPLACE", "SELECT 1; SET k x; MOVE k 0", "MOVE k 1",
-    "EXPIRE k 100", "EXPIRE k -1", "EXPIRE k 100 GT", "PERSIST k", "GETEX k PERSIST", "GETEX k", "GETDEL k", "TOUCH k", "APPEND k x",
+    "EXPIRE k 100", "EXPIRE k -1", "EXPIRE k 50 GT", "PERSIST k", "GETEX k PERSIST", "GETEX k", "GETDEL k", "TOUCH k", "APPEND k x",
     "RPUSH k b", "LPOP k", "RPUSHX k b", "LTRIM k 0 -1", "LMOVE k k LEFT RIGHT", "SUNIONSTORE k none", "SETRANGE k 0 x",
     "BLPOP k 0.001", "LPUSH k x; LPOP k", "SADD k m", "PUBLISH k v", "MSETNX k v j v", "BRPOPLPUSH k k 0.001",
 ]  # fmt: skip
@@ -51,7 +51,7 @@ SAME_AGAIN = {
         "ZADD k 1 a", "ZADD k CH 1 a", "ZADD k XX 2 c", "ZINCRBY k 0 a", "ZADD k INCR 0 a", "ZREM k none", "ZUNIONSTORE k 1 k", "ZRANGESTORE k k 0 -1",
         "ZREMRANGEBYRANK k 5 9", "ZREMRANGEBYSCORE k 5 9", "ZPOPMIN k 0",
     ],
-    "SET k v EX 1000": ["EXPIRE k 1000", "SET k v KEEPTTL", "EXPIRE k 100 GT", "GETEX k PERSIST", "EXPIRE k 1 NX"],
+    "SET k v EX 1000": ["EXPIRE k 1000", "SET k v KEEPTTL", "EXPIRE k 50 GT", "GETEX k PERSIST", "EXPIRE k 1 NX"],
 }  # fmt: skip
 
 
