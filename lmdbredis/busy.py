@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import errors
 from lmdbredis.errors import ReplyError
 from lmdbredis.registry import ALLOW_BUSY
-from lmdbredis.resp import NO_REPLY, OK
+from lmdbredis.resp import NO_REPLY, OK, encode2
 from lmdbredis.session import NO_REQUESTS, STANDS, Gate
 from lmdbredis.watches import Later
 
@@ -175,8 +175,9 @@ class Busy:
         while requests:
             self._answer_all(connection, requests)
             requests = [] if parser.authenticated else parser.feed(b"")  # it holds back what a stranger must not send
-        if parser.error is not None:
-            session.ends = True
+        if parser.error is not None and not session.closing:
+            self._send(session, encode2(ReplyError(parser.error)))
+            session.closing = True
             self._server.ready(session)
         if session.closing or session.ends:
             self._forget(fd)
@@ -192,14 +193,17 @@ class Busy:
             value = self._answer(session, words)
             is_silent = mode and not (mode == Gate.REPLY_OFF and not session.gate & Gate.REPLY_OFF)  # CLIENT REPLY ON
             if value is not NO_REPLY and not is_silent:
-                encoded = session.encode[value.__class__](value)
-                if session in self._late:
-                    self._late[session] += encoded
-                else:
-                    session.send(encoded)
-                    session.sent_bytes += len(encoded)
+                self._send(session, session.encode[value.__class__](value))
         if session.closing:
             self._server.ready(session)  # closed by the loop, when it comes to it
+
+    def _send(self, session: Session, data: bytes) -> None:
+        """Send a reply, or keep it until those before it have left (law 2)."""
+        if session in self._late:
+            self._late[session] += data
+        else:
+            session.send(data)
+            session.sent_bytes += len(data)
 
     # --- requests ---------------------------------------------------------------------------------------------------------------
 

@@ -137,8 +137,6 @@ class RedisServer:
         """Run what has come as one batch, and let its replies go."""
         sessions, self._ready = self._ready, []
         self._ticking = False
-        for session in sessions:
-            session.is_ready = False
         if self._stopped.is_set():  # the store is closed
             return
         if self._is_cold:
@@ -155,6 +153,8 @@ class RedisServer:
             log.exception("A batch failed")
             self.die(failure)
             return
+        for session in sessions:
+            session.is_ready = False
         if must_wait:
             self._wait(sessions, self.executor.lsn)
         else:
