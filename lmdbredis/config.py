@@ -193,11 +193,12 @@ class Config:
     set_max_listpack_value_bytes: int
     zset_max_listpack_entries: int
     zset_max_listpack_value_bytes: int
-    # Read now, obeyed in a later release.
+    # Watching and waiting.
     notify_keyspace_events: str
     busy_reply_threshold_ms: int
-    slowlog_log_slower_than_us: int
+    slowlog_log_slower_than_us: int  # -1: nothing is slow
     slowlog_max_len: int
+    # Read now, obeyed in a later release.
     latency_monitor_threshold_ms: int
     latency_tracking: bool
     latency_tracking_info_percentiles: tuple[float, ...]

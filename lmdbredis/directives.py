@@ -208,15 +208,19 @@ _LIVE = (
         _row("maxmemory", Memory(0, 2**64 - 1), "0"),
         _row("maxmemory-policy", EVICTION, "noeviction"),
     ),
+    _group(
+        Effect.LIVE,
+        "",
+        _row("notify-keyspace-events", KeyEvents(), ""),
+        _row("slowlog-log-slower-than", Integer(-1, LONG_MAX), "10000", "commandlog-execution-slower-than", unit="us"),
+        _row("slowlog-max-len", LONG, "128", "commandlog-slow-execution-max-len"),
+    ),
 )
 
 _LATER = (
-    _group(Effect.LATER, "keyspace events", _row("notify-keyspace-events", KeyEvents(), "")),
     _group(
         Effect.LATER,
-        "slow log and latency",
-        _row("slowlog-log-slower-than", Integer(-1, LONG_MAX), "10000", "commandlog-execution-slower-than", unit="us"),
-        _row("slowlog-max-len", LONG, "128", "commandlog-slow-execution-max-len"),
+        "latency",
         _row("latency-monitor-threshold", LONG, "0", unit="ms"),
         _row("latency-tracking", YES_NO, "yes"),
         _row("latency-tracking-info-percentiles", Percentiles(), "50 99 99.9"),

@@ -23,7 +23,7 @@ from lmdbredis.news import News, What
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from lmdbredis.keyspace import Database
+    from lmdbredis.database import Database
 
 _ALL_CLASSES: Final = frozenset("g$lshzxetd")  # what the letter A stands for
 

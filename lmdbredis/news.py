@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from lmdbredis.keyspace import Database
+    from lmdbredis.database import Database
 
 
 class What(IntEnum):

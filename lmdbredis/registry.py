@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lmdbredis.config import Config
-    from lmdbredis.keyspace import Database, Keyspace
+    from lmdbredis.database import Database
+    from lmdbredis.keyspace import Keyspace
     from lmdbredis.session import Session, Sessions
 
 

@@ -15,7 +15,7 @@ from lmdbredis.resp import ENCODE2, ENCODE3, RequestParser
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lmdbredis.keyspace import Database
+    from lmdbredis.database import Database
 
 
 class Gate(IntFlag):

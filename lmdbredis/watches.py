@@ -15,12 +15,16 @@ Laws:
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lmdbredis import format as fmt
 from lmdbredis.datatypes.members import OWNER_BYTES
-from lmdbredis.keyspace import Database, Entry, Keyspace
+from lmdbredis.entry import Entry
 from lmdbredis.session import NOTHING_WATCHED, Session
+
+if TYPE_CHECKING:
+    from lmdbredis.database import Database
+    from lmdbredis.keyspace import Keyspace
 
 
 class Later(Exception):

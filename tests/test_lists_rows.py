@@ -19,13 +19,16 @@ from hypothesis import strategies as st
 from lmdbredis import check, ranks
 from lmdbredis import format as fmt
 from lmdbredis.datatypes import lists
+from lmdbredis.entry import Entry
 from lmdbredis.errors import LIST_EXHAUSTED, WRONG_TYPE, ReplyError
-from lmdbredis.keyspace import Database, Entry, Keyspace
+from lmdbredis.keyspace import Keyspace
 from lmdbredis.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from lmdbredis.database import Database
 
 K = b"k"
 NOW_MS = 1_000_000

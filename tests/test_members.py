@@ -22,13 +22,16 @@ from hypothesis import strategies as st
 from lmdbredis import format as fmt
 from lmdbredis import ranks
 from lmdbredis.datatypes import hashes, members, sets
+from lmdbredis.entry import Entry
 from lmdbredis.format import HASH, SET
-from lmdbredis.keyspace import Database, Entry, Keyspace
+from lmdbredis.keyspace import Keyspace
 from lmdbredis.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from lmdbredis.database import Database
 
 K = b"k"
 NOW_MS = 1_000_000

@@ -149,7 +149,7 @@ def client_list(cx: Context, *words: bytes) -> Verbatim:
     lines = [
         _line(cx, session, [b"CLIENT", b"LIST"] if session is cx.session else session.last_words)
         for session in cx.server.sessions
-        if test is None or test(session)
+        if (test is None or test(session)) and (session is cx.session or not session.closing)
     ]
     return Verbatim(b"".join(lines))
 
@@ -227,7 +227,9 @@ def client_kill(cx: Context, word: bytes, *words: bytes) -> Any:
             will_change(cx)
             session.closing = session.pauses = True
         else:
-            cx.executor.wait_no_more(session)  # nothing that comes in this batch is his
+            cx.executor.wait_no_more(session)  # nothing that comes in this batch is his, and nothing of his is run
+            cx.executor.if_undone.append(session.kept())
+            session.closing = True
             cx.executor.after_batch.append(session.kill)
     if words:
         return len(doomed)

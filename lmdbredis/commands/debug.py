@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import check, pattern
 from lmdbredis.arguments import positive
 from lmdbredis.datatypes import outside
+from lmdbredis.entry import Entry
 from lmdbredis.errors import BROKEN, DEBUG_REFUSED, DEBUG_RELOAD_OPTION, DEBUG_SYNTAX, NO_SUCH_KEY, ReplyError, shown
-from lmdbredis.keyspace import Entry
 from lmdbredis.registry import ADMIN, LOADING, NOSCRIPT, STALE, Context, command
 from lmdbredis.resp import OK, Simple
 from lmdbredis.words import parse_float, parse_int

@@ -28,7 +28,7 @@ from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, add_floats, parse_float, p
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lmdbredis.keyspace import Entry
+    from lmdbredis.entry import Entry
 
 
 # --- writing ------------------------------------------------------------------------------------------------------------------

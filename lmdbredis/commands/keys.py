@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import cursors, pattern
 from lmdbredis import format as fmt
 from lmdbredis.arguments import Arguments, integer, small_integer
+from lmdbredis.database import TYPE_NAMES, Database, kind_of
 from lmdbredis.datatypes import hashes, lists, outside, sets, streams_groups, strings, zsets
 from lmdbredis.errors import (
     DB_OUT_OF_RANGE,
@@ -27,7 +28,6 @@ from lmdbredis.errors import (
     ReplyError,
     shown,
 )
-from lmdbredis.keyspace import TYPE_NAMES, Database, kind_of
 from lmdbredis.registry import DENYOOM, FAST, READ, WRITE, Context, command, container
 from lmdbredis.resp import OK, Simple
 from lmdbredis.words import INTEGER_MAX, INTEGER_MIN

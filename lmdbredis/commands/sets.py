@@ -16,7 +16,7 @@ from lmdbredis.resp import Set
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lmdbredis.keyspace import Entry
+    from lmdbredis.entry import Entry
 
 
 # --- members ------------------------------------------------------------------------------------------------------------------

@@ -36,8 +36,9 @@ from lmdbredis.words import format_entry_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lmdbredis.database import Database
     from lmdbredis.datatypes.streams import Item
-    from lmdbredis.keyspace import Database, Entry
+    from lmdbredis.entry import Entry
 
 _BLOCK: Final = 100  # entries that ~ removes together: Redis's stream-node-max-entries
 _APPROXIMATE_MAX: Final = 100 * _BLOCK  # entries that ~ removes at once, if there is no LIMIT

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from lmdbredis.datatypes.streams import Item
     from lmdbredis.datatypes.streams_groups import Group
-    from lmdbredis.keyspace import Entry
+    from lmdbredis.entry import Entry
 
 _CLAIM_COUNT: Final = 100  # of XAUTOCLAIM, if it says none
 _CLAIM_COUNT_MAX: Final = INTEGER_MAX // 16

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lmdbredis.datatypes.streams import Item
     from lmdbredis.datatypes.streams_groups import Consumer, Group, Pending
-    from lmdbredis.keyspace import Entry
+    from lmdbredis.entry import Entry
 
 _FULL_COUNT: Final = 10  # entries of each list that FULL shows
 _NODE_ENTRIES: Final = 100  # entries in a node of Redis's tree

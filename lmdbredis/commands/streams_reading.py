@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lmdbredis.datatypes.streams_groups import Consumer, Group
-    from lmdbredis.keyspace import Entry
+    from lmdbredis.entry import Entry
 
 _TIMEOUT_MS_MAX: Final = INTEGER_MAX - (1 << 42)  # so that a time this far off is still a number
 _REPEATED_BYTES_MAX: Final = 1024  # of a request that is remembered

@@ -29,7 +29,7 @@ from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, add_floats, parse_int
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lmdbredis.keyspace import Found
+    from lmdbredis.database import Found
 
 _ONE: Final = b"1"
 

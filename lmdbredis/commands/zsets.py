@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
-    from lmdbredis.keyspace import Entry
+    from lmdbredis.entry import Entry
 
 _PAIRS_MAX: Final = INTEGER_MAX // 2
 

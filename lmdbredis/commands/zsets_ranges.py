@@ -21,7 +21,8 @@ from lmdbredis.words import parse_float
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lmdbredis.keyspace import Database, Entry
+    from lmdbredis.database import Database
+    from lmdbredis.entry import Entry
 
 _INDEX, _SCORE, _NAME = b"INDEX", b"BYSCORE", b"BYLEX"
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Sequence
 
-    from lmdbredis.keyspace import Database, Entry
+    from lmdbredis.database import Database
+    from lmdbredis.entry import Entry
     from lmdbredis.table import Row
 
 

@@ -28,14 +28,15 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from lmdbredis.entry import Entry
 from lmdbredis.errors import LIST_EXHAUSTED, ReplyError
 from lmdbredis.format import COUNTED, LIST, LISTS, UNEVEN, pack_u64, unpack_u64
-from lmdbredis.keyspace import Database, Entry
 from lmdbredis.ranks import BLOCK_ROWS, Directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from lmdbredis.database import Database
     from lmdbredis.table import Row, Table
 
 STRIDE: Final = 1 << 20

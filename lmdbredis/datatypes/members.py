@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterator, Sequence
 
-    from lmdbredis.keyspace import Database, Entry
+    from lmdbredis.database import Database
+    from lmdbredis.entry import Entry
     from lmdbredis.table import Row, Table
 
 OWNER_BYTES: Final = 8

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 from lmdbredis import format as fmt
 from lmdbredis.datatypes import strings
+from lmdbredis.entry import Entry
 from lmdbredis.format import LONG_NAME_BYTES, STRING, TYPE_MASK
-from lmdbredis.keyspace import Database, Entry, Found
 from lmdbredis.words import parse_int
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmdbredis.config import Config
+    from lmdbredis.database import Database, Found
     from lmdbredis.table import Row
 
 EMBSTR_BYTES_MAX: Final = 44

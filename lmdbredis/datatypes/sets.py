@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Iterator, Sequence
 
-    from lmdbredis.keyspace import Database, Entry
+    from lmdbredis.database import Database
+    from lmdbredis.entry import Entry
     from lmdbredis.table import Table
 
 _DECK_MAX: Final = 4096  # members drawn ahead, where several of them lie in one block of the directory

@@ -30,7 +30,8 @@ from lmdbredis.table import after_prefix
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from lmdbredis.keyspace import Database, Entry
+    from lmdbredis.database import Database
+    from lmdbredis.entry import Entry
     from lmdbredis.table import Table
 
 _STEP_FIRST: Final = 64  # rows of the first step of a walk; steps double from here

@@ -32,8 +32,9 @@ from lmdbredis.table import after_prefix
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from lmdbredis.database import Database
     from lmdbredis.datatypes.streams import Item
-    from lmdbredis.keyspace import Database, Entry
+    from lmdbredis.entry import Entry
     from lmdbredis.table import Row, Table
 
 _COUNT_MAX: Final = (1 << 63) - 1  # what a reply can hold

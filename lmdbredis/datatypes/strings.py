@@ -25,7 +25,7 @@ from lmdbredis.format import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lmdbredis.keyspace import Database
+    from lmdbredis.database import Database
 
 
 def get(db: Database, key: bytes) -> bytes | None:

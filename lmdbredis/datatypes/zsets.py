@@ -31,7 +31,8 @@ from lmdbredis.ranks import BLOCK_ROWS
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from lmdbredis.keyspace import Database, Entry
+    from lmdbredis.database import Database
+    from lmdbredis.entry import Entry
 
 _PACKED_MEMBERS_MAX: Final = 128  # law 2
 _PACKED_BYTES_MAX: Final = 64

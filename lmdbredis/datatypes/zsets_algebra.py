@@ -17,7 +17,8 @@ from lmdbredis import format as fmt
 from lmdbredis.format import LONG_NAME_BYTES, NAME_BYTES_MAX, SETS, ZSET, ZSETS, unpack_f64
 
 if TYPE_CHECKING:
-    from lmdbredis.keyspace import Database, Entry
+    from lmdbredis.database import Database
+    from lmdbredis.entry import Entry
     from lmdbredis.table import Row, Table
 
 Aggregate = Callable[[float, float], float]

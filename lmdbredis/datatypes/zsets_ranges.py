@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from lmdbredis.keyspace import Database, Entry
+    from lmdbredis.database import Database
+    from lmdbredis.entry import Entry
 
 MEMBER: Final = 16  # where the member begins in a key of `zset.score`: after owner and sortable score
 _NEAR_ROWS: Final = 512  # up to so many rows are read from where they begin, without counting first

@@ -1,0 +1,417 @@
+"""The lobby: what sessions have to do with each other, and what is done around every command.
+
+Theory. Sessions listen to channels, watch keys, wait for keys, are held by a pause, or are shown everything; who does, stands in rooms
+of their own (`pubsub`, `watches`, `blocking`, `pauses`, `observers`). Here these come together with the commands: `perform` runs one
+and looks after what it means to the others: key events, clients to be served, lines to be shown, calls to be counted.
+
+Laws:
+
+1. What a session gets besides the replies of its turn is laid into its `pushed`, and it is `heard`; who runs the batch sends it.
+2. Whatever is done to a session can be undone: `if_undone` (law 2 of `executor`).
+3. Nobody pays for what nobody wants: `is_watched` is false, and the keyspace's news are None, unless somebody does.
+4. Clients that wait are served when the outermost command is done, as themselves, first come, first served.
+
+The executor is one (`executor.Executor`); it knows no sockets, and its clock is told.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from lmdbredis import errors
+from lmdbredis.blocking import Wait, Waiters, Waiting
+from lmdbredis.database import kind_of
+from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
+from lmdbredis.events import Events
+from lmdbredis.observers import Observers
+from lmdbredis.pauses import Pauses
+from lmdbredis.pubsub import Hub, Kind, encoded
+from lmdbredis.registry import ADMIN, SKIP_MONITOR, SKIP_SLOWLOG, Command, Context
+from lmdbredis.resp import NO_REPLY, NULL_ARRAY
+from lmdbredis.scripting.runtime import Scripting
+from lmdbredis.session import Gate, Session
+from lmdbredis.watches import Watches
+
+if TYPE_CHECKING:
+    import random as chance
+    from collections.abc import Callable, Iterable, Sequence
+
+    from lmdbredis.config import Config
+    from lmdbredis.database import Database
+    from lmdbredis.keyspace import Keyspace
+    from lmdbredis.registry import Server
+    from lmdbredis.store import Store
+
+_WAITED: Final = -1  # for `HandlerFailed`: the request that a session waits with
+# A script is shown before what it runs; everything else when it has run.
+_SHOWN_FIRST: Final = frozenset({"eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"})
+_UNSHOWN: Final = SKIP_MONITOR | ADMIN  # commands that MONITOR does not show
+
+log = logging.getLogger("lmdbredis")
+
+
+class HandlerFailed(Exception):
+    """A handler failed, not the request: law 2 of `executor`."""
+
+    def __init__(self, session_id: int, index: int, reason: str) -> None:
+        super().__init__(reason)
+        self.request = (session_id, index)
+        self.reason = reason
+
+
+class Lobby:
+    """See the module."""
+
+    def __init__(
+        self,
+        store: Store,
+        keyspace: Keyspace,
+        config: Config,
+        random: chance.Random,
+        server: Server,
+        clock: Callable[[], int],
+    ) -> None:
+        self.store = store
+        self.keyspace = keyspace
+        self.config = config
+        self.clock = clock
+        self.cx = Context(keyspace, config, random, server, self)
+        self.after_batch: list[Callable[[], None]] = []  # called once the record is written (law 2)
+        # Called, last first, if the batch is undone: give sessions their state back.
+        self.if_undone: list[Callable[[], object]] = []
+        self.watches = Watches(keyspace)
+        self.hub = Hub()
+        self.waiters = Waiters()
+        self.events = Events()
+        self.observers = Observers()
+        self.pauses = Pauses()
+        self.scripting = Scripting(self.cx)
+        self.heard: dict[Session, None] = {}  # who was sent something besides the replies of its turn
+        self.resumed: dict[Session, None] = {}  # who waits no more, and may have requests left
+        self.refusal: str | None = None  # why writes are refused, None = they are not
+        self.is_watched = False  # no request may take the straight way
+        self.in_script = False  # a script is asking, not the session itself
+        self.in_transaction = False  # EXEC is running
+        self.commands_run = 0
+        self.failed: dict[tuple[int, int], str] = {}  # requests of the batch whose handlers failed
+        self.follow_settings()
+
+    def follow_settings(self) -> None:
+        """Take note of settings that have changed."""
+        self.events.choose(self.config.notify_keyspace_events)
+        self.observers.shorten(self.config.slowlog_max_len)
+        self.look()
+
+    def take_over(self, before: Lobby) -> None:
+        """Take the place of another executor, whose store was closed: who listens, waits or watches everything is with us now."""
+        self.hub, self.waiters, self.observers, self.pauses = (
+            before.hub,
+            before.waiters,
+            before.observers,
+            before.pauses,
+        )
+        self.heard, self.resumed, self.commands_run = before.heard, before.resumed, before.commands_run
+        self.scripting.take_over(before.scripting.scripts)
+        self.look()
+
+    def look(self) -> None:
+        """Find out what the next requests must take care of."""
+        keyspace = self.keyspace
+        # A read that finds an expired key must not write while nobody may.
+        keyspace.may_expire = self.refusal is None and not self.pauses.is_on
+        if not self.events.classes and not len(self.waiters):
+            keyspace.news = None
+        elif keyspace.news is None:
+            keyspace.news = []
+        self.is_watched = bool(
+            self.refusal is not None
+            or self.failed
+            or self.events.classes
+            or self.observers.monitors
+            or self.pauses.is_on
+        )
+
+    def end(self) -> None:
+        """Do what waits for the record."""
+        for session in self.heard:
+            if session.pushed:
+                session.output += b"".join(session.pushed)
+                session.pushed = []
+        self.keyspace.cache.trim()
+        self.if_undone.clear()
+        if self.after_batch:
+            waiting, self.after_batch = self.after_batch, []
+            for work in waiting:
+                work()
+
+    def take_heard(self) -> tuple[list[Session], list[Session]]:
+        """Return (who has output besides the sessions of the batch, who may run requests again); forget both."""
+        heard, resumed = list(self.heard), [session for session in self.resumed if session.requests]
+        self.heard, self.resumed = {}, {}
+        return heard, resumed
+
+    # --- messages -----------------------------------------------------------------------------------------------------------------
+
+    def subscribe(self, session: Session, kind: Kind, name: bytes) -> None:
+        """Let a session listen to a name."""
+        if self.hub.subscribe(session, kind, name):
+            self.if_undone.append(partial(self.hub.unsubscribe, session, kind, name))
+
+    def unsubscribe(self, session: Session, kind: Kind, name: bytes) -> None:
+        """Let a session listen to a name no more."""
+        if self.hub.unsubscribe(session, kind, name):
+            self.if_undone.append(partial(self.hub.subscribe, session, kind, name))
+
+    def publish(self, kind: Kind, channel: bytes, message: bytes) -> int:
+        """Send a message to everybody who listens to the channel; return to how many. It leaves when the batch is written."""
+        count = 0
+        cache: dict[Any, bytes] = {}
+        for session, head in self.hub.receivers(kind, channel):
+            session.pushed.append(encoded(cache, session, (*head, message)))
+            self.heard[session] = None
+            count += 1
+        return count
+
+    def monitor(self, session: Session) -> bool:
+        """Show a session everything that is run from now on; tell whether that is new to it."""
+        monitors = self.observers.monitors
+        if session in monitors:
+            return False
+        self.if_undone.append(session.kept())
+        self.if_undone.append(lambda: monitors.pop(session, None))
+        monitors[session] = None
+        session.gate |= Gate.MONITORS
+        self.look()
+        return True
+
+    def unmonitor(self, session: Session) -> None:
+        """Show a session nothing any more."""
+        if self.observers.monitors.pop(session, self) is None:
+            self.if_undone.append(partial(self.observers.monitors.setdefault, session, None))
+            session.gate &= ~Gate.MONITORS
+            self.look()
+
+    # --- watches ------------------------------------------------------------------------------------------------------------------
+
+    def watch(self, session: Session, database: Database, keys: Iterable[bytes]) -> None:
+        """Let a session watch keys. Raises Later: this batch has touched one of them."""
+        watched, is_stale = session.watched, session.is_stale
+        self.if_undone.append(lambda: self._watch_again(session, watched, is_stale))
+        for key in keys:
+            self.watches.watch(session, database, key)
+
+    def unwatch(self, session: Session) -> None:
+        """Let a session watch nothing."""
+        if session.watched or session.is_stale:
+            watched, is_stale = session.watched, session.is_stale
+            self.if_undone.append(lambda: self._watch_again(session, watched, is_stale))
+            self.watches.forget(session)
+
+    def _watch_again(self, session: Session, watched: dict[Any, Any], is_stale: bool) -> None:
+        self.watches.let(session, watched)
+        session.is_stale = is_stale
+
+    # --- waiting ------------------------------------------------------------------------------------------------------------------
+
+    def wait(
+        self, session: Session, command: Command, words: list[bytes], wait: Wait, *, is_silent: bool = False
+    ) -> Any:
+        """Let a session wait, and run nothing else of it until then."""
+        deadline_ns = self.clock() + wait.timeout_ms * 1_000_000 if wait.timeout_ms else 0
+        waiting = Waiting(session, command, words, wait, deadline_ns, self.waiters.next_order())
+        waiting.is_silent = is_silent
+        self._stand(waiting)
+        self.if_undone.append(lambda: self._go(session))
+        session.pauses = True
+        return NO_REPLY
+
+    def _stand(self, waiting: Waiting) -> None:
+        self.waiters.add(waiting)
+        waiting.session.gate |= Gate.WAITS
+        if self.keyspace.news is None:
+            self.look()
+
+    def _go(self, session: Session) -> None:
+        self.waiters.remove(session)
+        session.gate &= ~Gate.WAITS
+
+    def wait_no_more(self, session: Session) -> None:
+        """Let a session that is to be killed not be served any more."""
+        waiting = self.waiters.of(session)
+        if waiting is not None:
+            self._go(session)
+            self.if_undone.append(lambda: self._stand(waiting))
+
+    def answer(self, waiting: Waiting, value: Any, place: int | None = None) -> None:
+        """Give a session that waits its reply, before what has been pushed to it from a `place` on, and let it go on."""
+        session = waiting.session
+        self._go(session)
+        self.if_undone.append(lambda: self._stand(waiting))
+        if not waiting.is_silent:
+            pushed = session.pushed
+            pushed.insert(len(pushed) if place is None else place, session.encode[value.__class__](value))
+        self.heard[session] = self.resumed[session] = None
+
+    def serve(self) -> None:
+        """Run the requests again that wait for keys which have changed, first come, first served."""
+        waiters = self.waiters
+        if self.refusal is not None:  # they are writes, nearly all
+            waiters.ready.clear()
+        while waiters.ready:
+            name = next(iter(waiters.ready))
+            del waiters.ready[name]
+            database = self.keyspace.databases[name[0]]
+            for waiting in waiters.queue(name):
+                found = database.find(name[1])
+                if waiting.wakes_if_gone or (found is not None and kind_of(found) == waiting.kind):
+                    self._try_again(waiting)
+                elif found is None and not waiters.wake_if_gone:
+                    break
+
+    def _try_again(self, waiting: Waiting) -> None:
+        """Run the request of a session that waits; if there still is nothing for it, it keeps its place."""
+        cx, session = self.cx, waiting.session
+        before, place = (cx.session, cx.db), len(session.pushed)
+        cx.session, cx.db = session, session.database
+        failure = self.failed.get((session.id, _WAITED))
+        try:
+            if failure is not None:
+                raise ReplyError(errors.INTERNAL % failure)
+            value = self.perform(waiting.command, waiting.words, again=True)
+        except Wait:
+            return
+        except ReplyError as error:
+            value = error
+        except (SyncFailed, DiskFull):
+            raise
+        except Exception as error:
+            log.exception("%s failed: nothing of it is kept", waiting.command.name)
+            raise HandlerFailed(session.id, _WAITED, type(error).__name__) from error
+        finally:
+            cx.session, cx.db = before
+        self.answer(waiting, value, place)
+
+    def give_up(self, waiting: Waiting, value: Any) -> None:
+        """Let a session go on that has waited in vain."""
+        command, error = waiting.command, value.__class__ is ReplyError
+        command.calls += 1
+        if error:
+            command.rejected_calls += 1
+            self.observers.note_error(value)
+        if not self.config.slowlog_log_slower_than_us:
+            cx, before = self.cx, self.cx.session
+            cx.session = waiting.session
+            self.note_slow(command, waiting.words, 0)
+            cx.session = before
+        self.answer(waiting, value)
+
+    def next_deadline_ns(self) -> int:
+        """Return when `pass_time` has something to do, 0 = never."""
+        deadlines = (self.waiters.next_deadline_ns(), self.pauses.until_ns)
+        return min((deadline_ns for deadline_ns in deadlines if deadline_ns), default=0)
+
+    def pass_time(self) -> None:
+        """Answer who has waited long enough; end a pause that is over."""
+        now_ns = self.clock()
+        while (waiting := self.waiters.due(now_ns)) is not None:
+            self.give_up(waiting, NULL_ARRAY)
+        if 0 < self.pauses.until_ns <= now_ns:
+            self.unpause()
+        self.end()
+
+    # --- pauses -------------------------------------------------------------------------------------------------------------------
+
+    def pause(self, milliseconds: int, *, writes_only: bool) -> None:
+        """Let requests wait, all of them or those that may write, for a while."""
+        self.pauses.begin(self.clock() + milliseconds * 1_000_000, writes_only=writes_only)
+        self.look()
+
+    def unpause(self) -> None:
+        """Let requests wait no more."""
+        for session in self.pauses.end():
+            session.gate &= ~Gate.PAUSED
+            self.resumed[session] = None
+        self.look()
+
+    def forget(self, session: Session) -> None:
+        """Take note that a client is gone."""
+        self.watches.forget(session)
+        self.hub.forget(session)
+        self.waiters.remove(session)
+        self.pauses.forget(session)
+        self.heard.pop(session, None)
+        self.resumed.pop(session, None)
+        if self.observers.monitors.pop(session, self) is None:
+            self.look()
+
+    # --- around a command -------------------------------------------------------------------------------------------------------
+
+    def perform(self, command: Command, words: list[bytes], *, again: bool = False) -> Any:
+        """Run a command with all that belongs to it, on its own or inside another, and return its value.
+
+        With `again` it was shown to those who watch when it was run first. Raises what its handler raises: ReplyError, and
+        Wait, if the caller may not wait: then `nothing` is the reply.
+        """
+        shows = self.observers.monitors and not (again or command.flags & _UNSHOWN or command.name == "quit")
+        if self.observers.monitors and command.name in _SHOWN_FIRST:
+            self.show(words)
+        news = self.keyspace.news
+        start = 0 if news is None else len(news)
+        before_ns = self.clock()
+        try:
+            value = command.handler(self.cx, *words[command.name_words :])
+        except (ReplyError, Wait) as refusal:
+            if isinstance(refusal, ReplyError):
+                self.count_error(command, words, refusal, self.clock() - before_ns)
+            if shows:
+                self.show(words)
+            if self.keyspace.news:
+                self.tell(command.name, words, start)
+            raise
+        elapsed_ns = self.clock() - before_ns
+        command.calls += 1
+        command.elapsed_ns += elapsed_ns
+        if shows:
+            self.show(words)
+        if 0 <= self.config.slowlog_log_slower_than_us * 1000 <= elapsed_ns:
+            self.note_slow(command, words, elapsed_ns)
+        if self.keyspace.news:
+            self.tell(command.name, words, start)
+        return value
+
+    def show(self, words: list[bytes]) -> None:
+        """Show a request to those who watch everything."""
+        cx = self.cx
+        address = "lua" if self.in_script else cx.session.address
+        for monitor in self.observers.show(words, cx.db.number, address, cx.now_us):
+            self.heard[monitor] = None
+
+    def tell(self, name: str, words: Sequence[bytes], start: int) -> None:
+        """Tell of what a command has done, from a place in the news on: events, and keys that somebody waits for."""
+        news = self.keyspace.news
+        assert news is not None
+        part = news[start:]
+        del news[start:]
+        if self.events.classes:
+            for channel, message in self.events.messages(name, words, part):
+                self.publish(Kind.CHANNEL, channel, message)
+        if self.waiters:
+            self.waiters.note(part)
+
+    def note_slow(self, command: Command, words: Sequence[bytes], elapsed_ns: int) -> None:
+        """Keep a slow request of the session that is running, unless it is of a command that never is."""
+        if not command.flags & SKIP_SLOWLOG:
+            cx = self.cx
+            self.observers.note_slow(cx.session, words, elapsed_ns, cx.now_ms, self.config.slowlog_max_len)
+
+    def count_error(self, command: Command, words: Sequence[bytes], error: ReplyError, elapsed_ns: int) -> None:
+        """Count a call that was refused by the handler."""
+        command.calls += 1
+        command.failed_calls += 1
+        command.elapsed_ns += elapsed_ns
+        if not self.in_script:  # there it is no reply to anybody
+            self.observers.note_error(error)
+        if 0 <= self.config.slowlog_log_slower_than_us * 1000 <= elapsed_ns:
+            self.note_slow(command, words, elapsed_ns)
