@@ -45,11 +45,13 @@ from tests.crash_units import (
     copy_stream,
     fetch,
     requests,
+    rows_with,
+    stream_of_rows,
     verdict,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from lmdbredis.check import Reader
     from tests.crash_units import State, Words
@@ -224,14 +226,6 @@ def dump(reader: Reader, database: int = 0) -> State:
     return state
 
 
-def rows_with(reader: Reader, table: int, prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
-    """Yield the rows that begin with `prefix`."""
-    for key, row in reader.rows(table, prefix):
-        if not key.startswith(prefix):
-            return
-        yield key, row
-
-
 def _value(reader: Reader, cell: bytes) -> tuple[str, Any]:
     kind = cell[0] & fmt.TYPE_MASK
     if kind == fmt.STRING:
@@ -247,8 +241,7 @@ def _value(reader: Reader, cell: bytes) -> tuple[str, Any]:
     if kind == fmt.LIST:
         return "list", [row for _, row in rows_with(reader, fmt.LISTS, owner)]
     if kind == fmt.STREAM:
-        rows = rows_with(reader, fmt.STREAMS, owner)
-        return "stream", [(fmt.unpack_entry_id(key), fmt.unpack_entry(row)) for key, row in rows]
+        return "stream", stream_of_rows(reader, owner, fmt.unpack_head(cell)[4])
     return "zset", {row[8:] or key[8:]: fmt.unpack_f64(row) for key, row in rows_with(reader, fmt.ZSETS, owner)}
 
 
@@ -493,8 +486,8 @@ class Engine:
         return replies
 
     def able(self) -> frozenset[str]:
-        """Return what it can do but for streams, whose rows `dump` does not read."""
-        return abilities(lambda *words: self.run([word.encode() for word in words])[0]) - {"XADD"}
+        """Return what it can do."""
+        return abilities(lambda *words: self.run([word.encode() for word in words])[0])
 
     def tick(self, milliseconds: int = 5) -> None:
         """Let time pass, and the upkeep do its piece of work."""

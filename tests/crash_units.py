@@ -16,10 +16,13 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from lmdbredis import format as fmt
+
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from lmdbredis.store import Reader
     from tests.client import RawClient, Reply
 
 UNITS = (b"EXEC", b"EVAL")
@@ -258,3 +261,40 @@ def fetch(client: RawClient, prefix: bytes) -> State:
             value = {member: float(score) for member, score in value.items()}
         state[key] = (kind, max(expire, 0), set(value) if kind == "set" else value)
     return state
+
+
+# --- streams from rows ------------------------------------------------------------------------------------------------------------
+
+
+def rows_with(reader: Reader, table: int, prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
+    """Yield the rows that begin with `prefix`."""
+    for key, row in reader.rows(table, prefix):
+        if not key.startswith(prefix):
+            return
+        yield key, row
+
+
+def stream_of_rows(reader: Reader, owner: bytes, last: int) -> dict[str, Any]:
+    """Return a stream as `StreamModel` draws it, from its rows and the last id in its head."""
+    entries = {
+        _pair(fmt.unpack_entry_id(key)): fmt.unpack_entry(row) for key, row in rows_with(reader, fmt.STREAMS, owner)
+    }
+    groups = {}
+    for key, row in rows_with(reader, fmt.GROUPS, owner):
+        ident, delivered, _, _, _, whole = fmt.unpack_group(row)
+        group = fmt.pack_u64(ident)
+        names = {
+            fmt.unpack_consumer(consumer)[0]: fmt.unpack_consumer(consumer)[4] or name[8:]
+            for name, consumer in rows_with(reader, fmt.CONSUMERS, group)
+        }
+        pending = {}
+        for pending_key, pending_row in rows_with(reader, fmt.PENDING, group):
+            consumer_id, _, deliveries = fmt.unpack_pending(pending_row)
+            pending[_pair(fmt.unpack_entry_id(pending_key))] = (names[consumer_id], deliveries)
+        groups[whole or key[8:]] = {"last": _pair(delivered), "pending": pending}
+    return {"last": _pair(last), "entries": entries, "groups": groups}
+
+
+def _pair(entry_id: int) -> tuple[int, int]:
+    """Return an id as (ms, sequence number)."""
+    return entry_id >> 64, entry_id & ((1 << 64) - 1)

@@ -408,3 +408,21 @@ def test_scripts_of_queues(pair: Pair):
         ]
         + [("EVAL", move, 1, "bull:", until) for until in (0, 10_000, 20_000, 20_000, 20_000, 20_000)]
     )
+
+
+STREAMS = """
+    EVAL "redis.call('XADD', 's', '1-1', 'f', 'v') redis.call('XADD', 's', '1-2', 'f', 'w')" 0
+    EVAL "return redis.call('XREAD', 'STREAMS', 's', 't', '0', '0')" 0
+    EVAL "return redis.call('XREAD', 'BLOCK', '0', 'STREAMS', 's', '$')" 0
+    EVAL "redis.setresp(3) return redis.call('XREAD', 'STREAMS', 's', '0')" 0
+    EVAL "redis.setresp(3) return redis.call('XREAD', 'STREAMS', 's', '0').map.s[1][1]" 0
+    EVAL "redis.call('XGROUP', 'CREATE', 's', 'g', '0') return redis.call('XREADGROUP', 'GROUP', 'g', 'c', 'STREAMS', 's', '>')" 0
+    EVAL "return redis.call('XRANGE', 's', '-', '+')" 0
+    EVAL "return redis.call('XINFO', 'GROUPS', 's')" 0
+    EVAL "return redis.call('XPENDING', 's', 'g')" 0
+"""
+
+
+def test_streams(pair: Pair):
+    """What commands on streams reply becomes tables as in the oracle, in either protocol of the script; and nobody waits."""
+    pair.run(STREAMS)

@@ -18,11 +18,12 @@ FILE_LINES_MAX = 650
 FUNCTION_LINES_MAX = 70
 # Path -> why it may be longer.
 LONG_FILES: dict[str, str] = {
-    "lmdbredis/server.py": "the one impure room is one",
     "tests/test_store.py": "every promise of one room, on one set of failing disks",
 }
 # "path::function" -> why it may be longer.
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {
+    "lmdbredis/executor.py::_execute": "the hot loop: a call for each request would cost more than it tidies",
+}
 
 LEFTOVERS = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b")
 # What a path of somebody's machine looks like. Paths that every machine has (/dev, /etc, /proc, /sys, /tmp, /usr, /var) are none.

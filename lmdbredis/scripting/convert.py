@@ -29,7 +29,7 @@ from math import copysign
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.errors import ReplyError
-from lmdbredis.resp import NULL_ARRAY, BigNumber, Map, Pairs, Push, Set, Several, Simple, Verbatim
+from lmdbredis.resp import NULL_ARRAY, BigNumber, Keyed, Map, Pairs, Push, Set, Several, Simple, Verbatim
 from lmdbredis.words import format_float
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class ToLua:
             Several: plain,
             dict: self._map,
             Pairs: self._pairs,
+            Keyed: self._keyed,
             Set: self._set,
             set: self._set,
             frozenset: self._set,
@@ -137,6 +138,9 @@ class ToLua:
     def _pairs(self, value: Pairs) -> Any:
         return self._as_table(value) if self._resp3 else self._list(list(chain.from_iterable(value)))
 
+    def _keyed(self, value: Keyed) -> Any:
+        return self._as_table(value) if self._resp3 else self._list(value)
+
     def _map(self, value: dict[Any, Any]) -> Any:
         return self._as_table(value) if self._resp3 else self._list(list(chain.from_iterable(value.items())))
 
@@ -148,7 +152,7 @@ class ToLua:
         kind = value.__class__
         if kind in _PLAIN_TYPES:
             return int(value) if kind is bool and not self._resp3 else value
-        if kind is dict or (kind is Pairs and not self._resp3):
+        if kind is dict or (kind is Pairs and not self._resp3) or (kind is Keyed and self._resp3):
             items = value.items() if kind is dict else value
             if not self._resp3:
                 return self._tables([self._inner(one) for pair in items for one in pair])
@@ -181,7 +185,7 @@ def _deep_size(value: Any) -> int:
         return 4 * _ROOM_BYTES + len(value.text)
     if kind is dict:
         return sum([_deep_size(one) for pair in value.items() for one in pair]) + _ROOM_BYTES
-    if kind in {list, tuple, Pairs, Set, set, frozenset, Push, Several}:
+    if kind in {list, tuple, Pairs, Keyed, Set, set, frozenset, Push, Several}:
         return sum(map(_deep_size, value)) + 2 * _ROOM_BYTES
     return _ROOM_BYTES
 
