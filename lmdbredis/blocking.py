@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis.news import News, What
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from lmdbredis.registry import Command
     from lmdbredis.session import Session
@@ -94,6 +94,7 @@ class Waiters:
     def __init__(self) -> None:
         # OrderedDict: what it has lost at its beginning it need not walk over to find the first.
         self._by_name: dict[Name, OrderedDict[Waiting, None]] = {}
+        self._by_database: dict[int, dict[bytes, None]] = {}  # the same keys, by database
         self._by_session: dict[Session, Waiting] = {}
         self._deadlines: list[tuple[int, Waiting]] = []  # a heap; may hold some who wait no more
         self.with_deadline = 0  # how many of them still do
@@ -106,6 +107,10 @@ class Waiters:
 
     def __contains__(self, name: Name) -> bool:
         return name in self._by_name
+
+    def in_database(self, number: int) -> Container[bytes]:
+        """Return the keys of a database that somebody waits for."""
+        return self._by_database.get(number, ())
 
     def keys(self) -> int:
         """Return for how many keys somebody waits."""
@@ -127,6 +132,7 @@ class Waiters:
             queue = self._by_name.setdefault(name, OrderedDict())
             is_last = not queue or next(reversed(queue)).order < waiting.order
             queue[waiting] = None
+            self._by_database.setdefault(name[0], {})[name[1]] = None
             if not is_last:
                 self._by_name[name] = OrderedDict.fromkeys(sorted(queue))
         self.wake_if_gone += waiting.wakes_if_gone
@@ -143,7 +149,7 @@ class Waiters:
             queue = self._by_name[name]
             del queue[waiting]
             if not queue:
-                del self._by_name[name]
+                del self._by_name[name], self._by_database[name[0]][name[1]]
         self.wake_if_gone -= waiting.wakes_if_gone
         if waiting.deadline_ns:
             self.with_deadline -= 1

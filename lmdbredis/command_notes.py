@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lmdbredis.registry import ADMIN, FAST, READ, WRITE, Command, Flag
+from lmdbredis.registry import ADMIN, BLOCKING, FAST, PUBSUB, READ, WRITE, Command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -222,7 +222,7 @@ def categories(command: Command) -> list[str]:
     """Return a command's ACL categories, in their order."""
     flags = command.flags
     found = {"fast" if flags & FAST else "slow"}
-    for flag, name in ((WRITE, "write"), (READ, "read"), (Flag.PUBSUB, "pubsub"), (Flag.BLOCKING, "blocking")):
+    for flag, name in ((WRITE, "write"), (READ, "read"), (PUBSUB, "pubsub"), (BLOCKING, "blocking")):
         if flags & flag:
             found.add(name)
     if flags & ADMIN or command.name == "lastsave":

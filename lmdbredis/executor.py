@@ -38,7 +38,6 @@ from lmdbredis.watches import Later
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_NEVER_NS: Final = 1 << 63
 # What a session that listens may say in RESP2, where pushes cannot be told from replies.
 _WHILE_LISTENING: Final = frozenset(
     ("subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe", "ping", "quit", "reset")
@@ -142,11 +141,10 @@ class Executor(Runs):
         """Run every request that has its turn and gather the replies. The hot loop."""
         cx, keyspace, clock, table = self.cx, self.keyspace, self.clock, TABLE
         ready = self.waiters.ready
-        slow_us = self.config.slowlog_log_slower_than_us
-        slow_ns = slow_us * 1000 if slow_us >= 0 else _NEVER_NS
+        slow_ns = self.slow_ns
         room = BATCH_REQUESTS_MAX
         if not self.is_watched:
-            sessions, ran = self.execute_runs(sessions, slow_ns)
+            sessions, ran = self.execute_runs(sessions)
             room -= ran
         before_ns = clock()
         for session in sessions:
@@ -228,13 +226,24 @@ class Executor(Runs):
 
     def _slowly(self, session: Session, words: list[bytes], index: int) -> Any:
         """Return the reply to a request that is not on the straight way. Raises Later."""
+        command = TABLE.get(words[0])
+        if (
+            session.gate == Gate.IN_MULTI
+            and not self.is_watched
+            and command is not None
+            and command.is_queued
+            and command.words_min <= len(words) <= command.words_max
+        ):  # as `_queue`
+            session.queued.append((command, words))
+            self.if_undone.append(session.queued.pop)
+            return QUEUED
         failure = self.failed.get((session.id, index))
         if failure is not None:
             return ReplyError(errors.INTERNAL % failure)
         mode = session.gate & (Gate.REPLY_OFF | Gate.REPLY_SKIP)
         if words[0].upper() in _BROWSER_WORDS:
             return self._hang_up(session)
-        command, runs = None, False
+        runs = False
         try:
             command = self.resolve(session, words)
             if session.gate & Gate.LISTENS and session.protocol == 2 and command.name not in _WHILE_LISTENING:
@@ -248,7 +257,7 @@ class Executor(Runs):
                 session.gate |= Gate.PAUSED
                 raise Later
             session.gate &= ~Gate.REPLY_SKIP
-            if session.gate & Gate.IN_MULTI and command.is_queued:
+            if session.gate & Gate.IN_MULTI and (command.is_queued or command.flags & NO_MULTI):
                 value = self._queue(session, command, words)
             elif self.refusal is not None and command.writes:
                 raise ReplyError(self.refusal)

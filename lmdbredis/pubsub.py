@@ -2,12 +2,11 @@
 
 Theory. Three kinds of subscription: channels, patterns over channels, and shard channels, which are channels in a world of their
 own. The hub holds for each name who listens, a session holds what it listens to; both are dictionaries used as ordered sets, and
-always changed together. A message is encoded once for each protocol and laid into the sessions' `pushed`; when it leaves, the
-executor knows.
+always changed together. A message is encoded once for each protocol and laid into the sessions' `pushed` (see `lobby`).
 
 Laws:
 
-1. The hub knows no words, no replies and no sockets; a message is what `encode` of a session makes of it.
+1. The hub knows no words, no replies and no sockets.
 2. What a session listens to ends with the session and with RESET.
 3. Nobody pays who does not listen: without subscribers PUBLISH is two lookups.
 """
@@ -15,14 +14,13 @@ Laws:
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from lmdbredis import pattern
-from lmdbredis.resp import Push
 from lmdbredis.session import NOT_LISTENING, Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from lmdbredis.session import Session
 
@@ -80,18 +78,16 @@ class Hub:
             for name in list(session.listens[kind]):
                 self.unsubscribe(session, kind, name)
 
-    def receivers(self, kind: Kind, channel: bytes) -> Iterator[tuple[Session, tuple[bytes, ...]]]:
-        """Yield who listens to a channel, with what comes before the message: (b"message", channel) and the like."""
+    def receivers(self, kind: Kind, channel: bytes) -> Iterator[tuple[tuple[bytes, ...], Collection[Session]]]:
+        """Yield what comes before a message to a channel, (b"message", channel) and the like, and who gets it so."""
         listeners = self._listeners
-        head: tuple[bytes, ...] = (b"smessage" if kind == Kind.SHARD else b"message", channel)
-        for session in listeners[kind].get(channel, ()):
-            yield session, head
+        sessions = listeners[kind].get(channel)
+        if sessions:
+            yield (b"smessage" if kind == Kind.SHARD else b"message", channel), sessions
         if kind == Kind.CHANNEL:
             for name, matches in self._matchers.items():
                 if matches(channel):
-                    head = (b"pmessage", name, channel)
-                    for session in listeners[Kind.PATTERN][name]:
-                        yield session, head
+                    yield (b"pmessage", name, channel), listeners[Kind.PATTERN][name]
 
     def names(self, kind: Kind) -> list[bytes]:
         """Return the names that somebody listens to. O(names)."""
@@ -104,11 +100,3 @@ class Hub:
     def sessions(self) -> int:
         """Return how many sessions listen to anything. O(subscriptions)."""
         return len({session for listeners in self._listeners for who in listeners.values() for session in who})
-
-
-def encoded(cache: dict[Any, bytes], session: Session, words: tuple[bytes, ...]) -> bytes:
-    """Return a push in the session's protocol; `cache` holds what was encoded for others."""
-    found = cache.get((session.protocol, words))
-    if found is None:
-        found = cache[session.protocol, words] = session.encode[Push](Push(words))
-    return found

@@ -3,6 +3,8 @@
 Theory. Requests of different clients have no order until they are answered. So clients that ask for the same command, and nothing
 else, are taken together, and the command's `run` (see `registry.command`) pays for its calls and lookups once.
 
+A transaction's commands are run alike: those in a row that are the same.
+
 Laws: a run's replies and rows are those of its requests one by one (tests/test_runs.py); nobody waits for the keys of a run; while
 anybody watches, there are none.
 """
@@ -10,15 +12,19 @@ anybody watches, there are none.
 from __future__ import annotations
 
 import logging
-from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from itertools import accumulate, groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
 
+from lmdbredis.blocking import Wait
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
 from lmdbredis.lobby import HandlerFailed, Lobby
 from lmdbredis.registry import TABLE, Command
 from lmdbredis.resp import NO_REPLY
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lmdbredis.session import Session
 
 BATCH_REQUESTS_MAX: Final = 4096
@@ -36,14 +42,16 @@ log = logging.getLogger("lmdbredis")
 class Runs(Lobby):
     """See the module."""
 
-    def execute_runs(self, sessions: list[Session], slow_ns: int) -> tuple[list[Session], int]:
+    def execute_runs(self, sessions: list[Session]) -> tuple[list[Session], int]:
         """Run what several requests have in common; return (the sessions that are left, how many requests were run).
 
         Requests of different clients have no order until they are answered. So clients that ask for the same command, and
         nothing else, are taken together, and the command's `run` pays for its calls and lookups once.
         """
+        if len(sessions) < _RUN_REQUESTS_MIN and sum(len(session.requests) for session in sessions) < _RUN_REQUESTS_MIN:
+            return sessions, 0
         by_name: dict[bytes, list[Session]] = {}
-        left, room, waiters = [], BATCH_REQUESTS_MAX, self.waiters
+        left, room = [], BATCH_REQUESTS_MAX
         for session in sessions:
             requests = session.requests
             if requests and not session.gate and not session.closing:
@@ -57,6 +65,7 @@ class Runs(Lobby):
                 continue
             first = members[0]
             database, encode, words_min = first.database, first.encode, command.words_min
+            waited = self.waiters.in_database(database.number)
             run: list[Session] = []
             requests = []
             for session in members:
@@ -67,29 +76,25 @@ class Runs(Lobby):
                     or len(asked) > SESSION_REQUESTS_MAX
                     or len(requests) + len(asked) > room
                     or not (len(asked[0]) == words_min if len(asked) == 1 else _is_uniform(asked, name, words_min))
-                    or (waiters and any((database.number, words[1]) in waiters for words in asked))
+                    or (waited and any(words[1] in waited for words in asked))
                 ):
                     left.append(session)
                 else:
                     run.append(session)
                     requests += asked
-            if len(requests) < _RUN_REQUESTS_MIN or not self._execute_run(command, run, requests, slow_ns):
+            if len(requests) < _RUN_REQUESTS_MIN or not self._execute_run(command, run, requests):
                 left += run
             else:
                 room -= len(requests)
         return left, BATCH_REQUESTS_MAX - room
 
-    def _execute_run(
-        self, command: Command, sessions: list[Session], requests: list[list[bytes]], slow_ns: int
-    ) -> bool:
+    def _execute_run(self, command: Command, sessions: list[Session], requests: list[list[bytes]]) -> bool:
         """Run the requests of these sessions as one; tell whether that was possible."""
         cx = self.cx
         cx.session = sessions[0]
         cx.db = sessions[0].database
-        assert command.run is not None
-        before_ns = self.clock()
         try:
-            values = command.run(cx, requests)
+            values = self._run(command, requests, sessions)
         except (SyncFailed, DiskFull):
             raise
         except Exception as error:
@@ -97,16 +102,6 @@ class Runs(Lobby):
             raise HandlerFailed(*_EACH_ALONE, type(error).__name__) from error
         if values is None:
             return False
-        elapsed_ns = self.clock() - before_ns
-        command.calls += len(requests)
-        command.elapsed_ns += elapsed_ns
-        if elapsed_ns >= slow_ns * len(requests):  # each, on the average
-            for session in sessions:
-                cx.session = session
-                for words in session.requests:
-                    self.note_slow(command, words, elapsed_ns // len(requests))
-        if self.keyspace.news:  # nobody waits for these keys
-            self.keyspace.news.clear()
         encode = sessions[0].encode
         replies: list[bytes] = []
         last, encoded = NO_REPLY, b""
@@ -114,11 +109,6 @@ class Runs(Lobby):
             if value is not last:  # else as before: OK, or the range that everybody asks for
                 last, encoded = value, encode[value.__class__](value)
             replies.append(encoded)
-        if ReplyError in set(map(type, values)):
-            for value in values:
-                if value.__class__ is ReplyError:
-                    command.failed_calls += 1
-                    self.observers.note_error(value)
         at = 0
         for session in sessions:
             asked = session.requests
@@ -135,6 +125,61 @@ class Runs(Lobby):
             session.last_words = asked[run_now - 1]
             at += count
         return True
+
+    def _run(self, command: Command, requests: list[list[bytes]], sessions: Sequence[Session]) -> list[Any] | None:
+        """Return what the command's `run` returns, counted. Nobody waits for these keys, so nobody wants the news of them."""
+        assert command.run is not None
+        keyspace = self.keyspace
+        news, keyspace.news = keyspace.news, None
+        before_ns = self.clock()
+        try:
+            values = command.run(self.cx, requests)
+        finally:
+            keyspace.news = news
+        if values is None:
+            return None
+        elapsed_ns = self.clock() - before_ns
+        command.calls += len(requests)
+        command.elapsed_ns += elapsed_ns
+        if elapsed_ns >= self.slow_ns * len(requests):  # each, on the average
+            session = self.cx.session
+            for self.cx.session in sessions:
+                for words in self.cx.session.requests:
+                    self.note_slow(command, words, elapsed_ns // len(requests))
+            self.cx.session = session
+        if ReplyError in set(map(type, values)):
+            for value in values:
+                if value.__class__ is ReplyError:
+                    command.failed_calls += 1
+                    self.observers.note_error(value)
+        return values
+
+    def perform_each(self, queued: Sequence[tuple[Command, list[bytes]]]) -> list[Any]:
+        """Return the replies to the commands of a transaction, run one after another; a refusal is one, and the others go on."""
+        values: list[Any] = []
+        for command, series in groupby(queued, itemgetter(0)):
+            requests = [words for _, words in series]
+            if (
+                command.run is not None
+                and len(requests) >= _RUN_REQUESTS_MIN
+                and not self.is_watched
+                and self.keyspace.news is None
+                and all(len(words) == command.words_min for words in requests)
+                and (found := self._run(command, requests, ())) is not None
+            ):
+                values += found
+            else:
+                values += [self._perform_or_refuse(command, words) for words in requests]
+        return values
+
+    def _perform_or_refuse(self, command: Command, words: list[bytes]) -> Any:
+        """Return a command's reply, where nobody may wait and a refusal is a reply."""
+        try:
+            return self.perform(command, words)
+        except Wait as wait:
+            return wait.nothing
+        except ReplyError as error:
+            return error
 
 
 def _is_uniform(requests: list[list[bytes]], name: bytes, words: int) -> bool:

@@ -53,7 +53,7 @@ _EVERYSEC_S: Final = 1.0
 # times checkpoint-dirty on, each batch waits for the commit, but not longer than clients may stand still.
 _WAITING_RATIO: Final = 8
 _WAIT_S: Final = 0.03
-_IDLES: Final = int(Gate.WAITS | Gate.PAUSED | Gate.LISTENS)  # who may be silent for as long as he likes
+_IDLES: Final = Gate.WAITS | Gate.PAUSED | Gate.LISTENS  # who may be silent for as long as he likes
 _ALL_ADDRESSES: Final = {"*": "0.0.0.0", "::*": "::"}  # noqa: S104 -- as bind has them
 
 
@@ -599,7 +599,7 @@ class RedisServer:
             raise ReplyError(SET_FAILED % (name, errors.LISTENS_ALREADY))
         if "maxclients" in names and (possible := clients_max(self.config.maxclients)) < self.config.maxclients:
             raise ReplyError(SET_FAILED % ("maxclients", errors.TOO_MANY_CLIENTS % possible))
-        if names & {"notify-keyspace-events", "slowlog-max-len"}:
+        if names & {"notify-keyspace-events", "slowlog-max-len", "slowlog-log-slower-than"}:
             self.executor.follow_settings()
         if "hot-layer-size" in names:
             self.keyspace.cache.size_bytes = self.config.hot_layer_size_bytes

@@ -7,7 +7,6 @@ takes a request off the straight way (see `executor`): it is 0 for nearly every 
 
 from __future__ import annotations
 
-from enum import IntFlag, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.resp import ENCODE2, ENCODE3, RequestParser
@@ -18,20 +17,20 @@ if TYPE_CHECKING:
     from lmdbredis.database import Database
 
 
-class Gate(IntFlag):
-    """Why a session's requests cannot take the straight way."""
+class Gate:
+    """Why a session's requests cannot take the straight way: bits of `Session.gate`, plain ints, because it is looked at for each request."""
 
-    NEEDS_AUTH = auto()
-    REPLY_OFF = auto()  # CLIENT REPLY OFF: no replies until ON
-    REPLY_SKIP = auto()  # CLIENT REPLY SKIP: no reply to the next command
-    IN_MULTI = auto()  # between MULTI and EXEC: commands are queued
-    LISTENS = auto()  # subscribed to something: pushes may come between the replies
-    WAITS = auto()  # for keys: see `blocking`
-    PAUSED = auto()  # a request of it is held by CLIENT PAUSE
-    MONITORS = auto()  # is shown everything
+    NEEDS_AUTH: Final = 1
+    REPLY_OFF: Final = 2  # CLIENT REPLY OFF: no replies until ON
+    REPLY_SKIP: Final = 4  # CLIENT REPLY SKIP: no reply to the next command
+    IN_MULTI: Final = 8  # between MULTI and EXEC: commands are queued
+    LISTENS: Final = 16  # subscribed to something: pushes may come between the replies
+    WAITS: Final = 32  # for keys: see `blocking`
+    PAUSED: Final = 64  # a request of it is held by CLIENT PAUSE
+    MONITORS: Final = 128  # is shown everything
 
 
-STANDS: Final = int(Gate.WAITS | Gate.PAUSED)  # no request of the session may be run
+STANDS: Final = Gate.WAITS | Gate.PAUSED  # no request of the session may be run
 DEFAULT_USER: Final = b"default"
 NOT_LISTENING: Final[tuple[dict[bytes, None], ...]] = ({}, {}, {})  # likewise of those that are subscribed to nothing
 NOTHING_WATCHED: Final[dict[Any, Any]] = {}  # what sessions share that watch nothing; never added to
@@ -126,6 +125,15 @@ class Session:
             for name, value in state:
                 setattr(self, name, value)
             self.parser.authenticated = authenticated
+
+        return give_back
+
+    def kept_transaction(self) -> Callable[[], None]:
+        """As `kept`, for what a transaction changes: a fifth of the time."""
+        gate, queued, aborts = self.gate, self.queued, self.aborts
+
+        def give_back() -> None:
+            self.gate, self.queued, self.aborts = gate, queued, aborts
 
         return give_back
 

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 from lmdbredis import command_notes, pattern, syntax
 from lmdbredis.arguments import Arguments
 from lmdbredis.errors import KEYS_ARITY, KEYS_INVALID, KEYS_OF_UNKNOWN, NO_KEYS, SYNTAX, ReplyError
-from lmdbredis.registry import LOADING, NO_MANDATORY_KEYS, STALE, TABLE, Command, Context, command, container, find
+from lmdbredis.registry import (
+    LOADING,
+    NO_MANDATORY_KEYS,
+    STALE,
+    TABLE,
+    Command,
+    Context,
+    Flag,
+    command,
+    container,
+    find,
+)
 from lmdbredis.resp import Set, Simple
 from lmdbredis.words import parse_int
 
@@ -59,7 +70,7 @@ def _info(found: Command) -> list[Any]:
     return [
         found.name.encode(),
         found.arity,
-        _statuses([flag.name.lower().encode() for flag in found.flags if flag.name]),
+        _statuses([flag.name.lower().encode() for flag in Flag(found.flags) if flag.name]),
         *found.keys,
         _statuses([f"@{category}".encode() for category in command_notes.categories(found)]),
         Set(command_notes.tips(found)),

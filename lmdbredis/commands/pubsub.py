@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import pattern
 from lmdbredis.errors import NOT_IN_ONE_GO, ReplyError
 from lmdbredis.pubsub import Kind
-from lmdbredis.registry import FAST, LOADING, NOSCRIPT, STALE, Context, Flag, command, container
+from lmdbredis.registry import FAST, LOADING, NOSCRIPT, PUBSUB, STALE, Context, command, container
 from lmdbredis.resp import Push, Several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FLAGS: Final = Flag.PUBSUB | LOADING | STALE
+_FLAGS: Final = PUBSUB | LOADING | STALE
 _LISTEN: Final = _FLAGS | NOSCRIPT
 _PUBLISH: Final = _FLAGS | FAST
 

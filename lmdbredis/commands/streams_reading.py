@@ -28,7 +28,7 @@ from lmdbredis.errors import (
     shown,
 )
 from lmdbredis.format import ENTRY_ID_MAX, STREAM
-from lmdbredis.registry import MOVABLEKEYS, READ, WRITE, Context, Flag, command
+from lmdbredis.registry import BLOCKING, MOVABLEKEYS, READ, WRITE, Context, command
 from lmdbredis.resp import NULL_ARRAY, Keyed
 from lmdbredis.words import INTEGER_MAX, format_entry_id
 
@@ -115,7 +115,7 @@ def _shown(items: Sequence[tuple[int, list[bytes] | None]]) -> list[list[Any]]:
 
 
 @command(
-    "XREAD", flags=READ | Flag.BLOCKING | MOVABLEKEYS, keys=(0, 0, 0), keys_of=_keys_of
+    "XREAD", flags=READ | BLOCKING | MOVABLEKEYS, keys=(0, 0, 0), keys_of=_keys_of
 )  # fmt: skip
 def xread(cx: Context, word: bytes, following: bytes, third: bytes, *words: bytes) -> Any:
     """XREAD [COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...] -- Returns the entries of several streams after an id for each; waits for one if there is none and that is wanted. O(log N + M) for each stream, M entries returned. Since 5.0.0."""
@@ -155,7 +155,7 @@ def _after(cx: Context, entry: Entry | None, word: bytes) -> int:
 
 
 @command(
-    "XREADGROUP", flags=WRITE | Flag.BLOCKING | MOVABLEKEYS, keys=(0, 0, 0), keys_of=_keys_of
+    "XREADGROUP", flags=WRITE | BLOCKING | MOVABLEKEYS, keys=(0, 0, 0), keys_of=_keys_of
 )  # fmt: skip
 def xreadgroup(
     cx: Context, word: bytes, group: bytes, consumer: bytes, streams_word: bytes, key: bytes, id_: bytes, *words: bytes

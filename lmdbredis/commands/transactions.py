@@ -6,9 +6,8 @@ it is there, or none. What is queued lives in the session, who watches what in `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from lmdbredis.blocking import Wait
 from lmdbredis.errors import (
     DISCARD_WITHOUT_MULTI,
     EXEC_ABORT,
@@ -20,9 +19,6 @@ from lmdbredis.registry import ALLOW_BUSY, FAST, LOADING, NO_MULTI, NOSCRIPT, SK
 from lmdbredis.resp import NULL_ARRAY, OK
 from lmdbredis.session import Gate
 
-if TYPE_CHECKING:
-    from lmdbredis.registry import Command
-
 _FLAGS: Final = NOSCRIPT | LOADING | STALE
 
 
@@ -30,7 +26,7 @@ _FLAGS: Final = NOSCRIPT | LOADING | STALE
 def multi(cx: Context) -> Any:
     """MULTI -- Starts a transaction. O(1). Since 1.2.0."""
     session = cx.session
-    cx.executor.if_undone.append(session.kept())
+    cx.executor.if_undone.append(session.kept_transaction())
     session.gate |= Gate.IN_MULTI
     session.queued = []
     return OK
@@ -53,19 +49,9 @@ def exec_(cx: Context) -> Any:
         return NULL_ARRAY
     executor.in_transaction = True
     try:
-        return [_run(cx, found, words) for found, words in queued]
+        return executor.perform_each(queued)
     finally:
         executor.in_transaction = False
-
-
-def _run(cx: Context, found: Command, words: list[bytes]) -> Any:
-    """Return the reply to one command of a transaction: a refusal is the reply, and the others go on."""
-    try:
-        return cx.executor.perform(found, words)
-    except Wait as wait:  # who is in a transaction does not wait
-        return wait.nothing
-    except ReplyError as error:
-        return error
 
 
 @command("DISCARD", flags=_FLAGS | FAST | ALLOW_BUSY, is_queued=False)
@@ -79,7 +65,7 @@ def discard(cx: Context) -> Any:
 
 def _end(cx: Context) -> None:
     """Leave the transaction, and what was watched for its sake."""
-    cx.executor.if_undone.append(cx.session.kept())
+    cx.executor.if_undone.append(cx.session.kept_transaction())
     cx.executor.unwatch(cx.session)
     cx.session.end_transaction()
 
