@@ -150,7 +150,9 @@ _TIPS: Final = _by_name(
         "object|refcount pttl ttl client|info client|list lastsave time",
         "nondeterministic_output_order": "hgetall hkeys hvals sdiff sinter smembers sunion command command|docs command|info command|list",
         "request_policy:all_nodes,response_policy:all_succeeded": "client|setinfo client|setname config|resetstat config|rewrite config|set "
-        "script|flush script|load",
+        "script|flush script|load slowlog|reset",
+        "request_policy:all_nodes,nondeterministic_output": "slowlog|get",
+        "request_policy:all_nodes,response_policy:agg_sum,nondeterministic_output": "slowlog|len",
         f"{_ALL_SHARDS},nondeterministic_output_order": "keys",
         f"{_ALL_SHARDS},response_policy:agg_sum": "dbsize",
         f"{_ALL_SHARDS},response_policy:all_succeeded": "ping flushall flushdb memory|purge",
@@ -223,7 +225,7 @@ def categories(command: Command) -> list[str]:
     flags = command.flags
     found = {"fast" if flags & FAST else "slow"}
     for flag, name in ((WRITE, "write"), (READ, "read"), (PUBSUB, "pubsub"), (BLOCKING, "blocking")):
-        if flags & flag:
+        if flags & flag and not (flag == READ and command.group == "scripting"):
             found.add(name)
     if flags & ADMIN or command.name == "lastsave":
         found |= {"admin", "dangerous"}

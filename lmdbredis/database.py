@@ -268,11 +268,14 @@ class Database:
                 rows.append((row_key, PLAIN_STRING + value))
             else:
                 self.put_string(key, value)
-        for (row_key, _), old in zip(rows, keyspace.keys.exchange_each(rows), strict=True):
+        new = []
+        for (row_key, _), old in zip(rows, keyspace.keys.exchange_many(rows), strict=True):
             if old is None:
-                self._key_added(row_key, row_key[4:])
+                new.append(row_key[4:])
             elif old[0] != STRING:
                 self._release(row_key, old)
+        if new:
+            self._keys_added(new)
 
     def create_string(self, key: bytes, value: bytes) -> None:
         """Let `key`, which does not exist, be the short string `value`. O(log n)."""
@@ -368,6 +371,17 @@ class Database:
             self._tell(What.NEW, key)
         if self.flags & fmt.COUNTED:
             keyspace.ranks.open(keyspace.keys, self.prefix).add(row_key[4:])
+        elif self.keys > BLOCK_ROWS:
+            self.flags |= fmt.COUNTED
+            keyspace.ranks.build(keyspace.keys, self.prefix)
+
+    def _keys_added(self, suffixes: list[bytes]) -> None:
+        """As `_key_added` for each of some keys, of which nobody wants the news."""
+        self.keys += len(suffixes)
+        self.is_dirty = True
+        keyspace = self.keyspace
+        if self.flags & fmt.COUNTED:
+            keyspace.ranks.open(keyspace.keys, self.prefix).add_many(suffixes)
         elif self.keys > BLOCK_ROWS:
             self.flags |= fmt.COUNTED
             keyspace.ranks.build(keyspace.keys, self.prefix)

@@ -15,13 +15,13 @@ it was a third slower: the interpreter's lock changed hands too often.
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import islice
+from itertools import compress, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import format as fmt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
 Row = tuple[bytes, bytes]
 
@@ -98,6 +98,10 @@ class Table:
 
     def put_many(self, rows: list[Row]) -> None:
         """As `put` for each key and row: the calls are paid once."""
+        if self.is_lazy:
+            self.batch.update(rows)
+            self.overlay.update(rows)
+            return
         if self._put is None or self.is_lazy or self.overlay or len(rows) == 1:
             for key, row in rows:
                 self.put(key, row)
@@ -115,16 +119,13 @@ class Table:
         self.batch[key] = row
         return self._replace(key, row, self.handle)  # type: ignore[no-any-return]
 
-    def exchange_each(self, rows: Iterable[Row]) -> Iterator[bytes | None]:
-        """As `exchange` for each key and row in turn, the next when the caller is done with the one before."""
+    def exchange_many(self, rows: list[Row]) -> list[bytes | None]:
+        """As `exchange` for each key and row in turn: the calls are paid once."""
         if self._replace is None or self.overlay:
-            for key, row in rows:
-                yield self.exchange(key, row)
-            return
-        replace, handle, batch = self._replace, self.handle, self.batch
-        for key, row in rows:
-            batch[key] = row
-            yield replace(key, row, handle)
+            return [self.exchange(key, row) for key, row in rows]
+        replace, handle = self._replace, self.handle
+        self.batch.update(rows)
+        return [replace(key, row, handle) for key, row in rows]
 
     def add(self, key: bytes, row: bytes) -> bool:
         """Put a row unless there is one; tell whether it was new: one descent, and a page is only dirtied if it was."""
@@ -138,18 +139,14 @@ class Table:
         self.batch[key] = row
         return True
 
-    def add_each(self, rows: Iterable[Row]) -> Iterator[bool]:
-        """As `add` for each key and row in turn, the next when the caller is done with the one before."""
+    def add_many(self, rows: list[Row]) -> list[bool]:
+        """As `add` for each key and row in turn: the calls are paid once."""
         if self._put is None or self.overlay:
-            for key, row in rows:
-                yield self.add(key, row)
-            return
-        put, handle, batch = self._put, self.handle, self.batch
-        for key, row in rows:
-            is_new = put(key, row, True, False, False, handle)  # dupdata, overwrite, append
-            if is_new:
-                batch[key] = row
-            yield is_new
+            return [self.add(key, row) for key, row in rows]
+        put, handle = self._put, self.handle
+        new = [put(key, row, True, False, False, handle) for key, row in rows]  # dupdata, overwrite, append
+        self.batch.update(compress(rows, new))
+        return new
 
     def delete(self, key: bytes) -> None:
         """Delete a row, there or not. O(log n)."""

@@ -36,6 +36,7 @@ KEYS = [
     b"hash",
     b"set",
     b"zset",
+    b"stream",
     b"missing",
     b"soon",
     b"long" * 200,
@@ -49,6 +50,7 @@ INITIAL: list[Request] = [
     [b"HSET", b"hash", b"f", b"v", b"g", b"w"],
     [b"SADD", b"set", b"a", b"b"],
     [b"ZADD", b"zset", b"1", b"a", b"2", b"b"],
+    [b"XADD", b"stream", b"1-1", b"f", b"v"],
     [b"SET", b"soon", b"v", b"PX", b"20"],
 ]
 VALUES = [b"", b"v", b"12", b"x" * 3000, b"y" * 20_000]
@@ -123,6 +125,7 @@ WORDS: dict[str, tuple[st.SearchStrategy[bytes], ...]] = {
     "SADD": (_name,),
     "SET": (_value,),
     "SMEMBERS": (),
+    "XADD": (st.sampled_from([b"*", b"*", b"*", b"2-1"]), _name, _value),
     "ZRANGE": _range,
 }
 

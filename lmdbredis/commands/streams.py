@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.arguments import Arguments, entry_id, integer, interval_end, interval_start
@@ -149,7 +151,36 @@ def _add_options(options: Arguments) -> _Options:
     return found
 
 
-@command("XADD", flags=WRITE | DENYOOM | FAST)
+def _xadd_run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any] | None:
+    """Return the replies to a run of XADDs of one field each; None if one of them names its id."""
+    if any(words[2] != b"*" for words in requests):
+        return None
+    replies: list[Any] = []
+    for key, series in groupby(requests, itemgetter(1)):
+        entries = [words[3:] for words in series]
+        try:
+            entry = cx.db.edit_or_create(key, STREAM)
+            if entry.last + len(entries) > ENTRY_ID_MAX:
+                replies += [_xadd_or_refuse(cx, key, words) for words in entries]
+                continue
+        except ReplyError as error:
+            replies += [error] * len(entries)
+            continue
+        first_id = streams.next_id(entry.last, cx.now_ms)
+        streams.add_many(cx.db, entry, first_id, entries)
+        replies += map(format_entry_id, range(first_id, first_id + len(entries)))
+    return replies
+
+
+def _xadd_or_refuse(cx: Context, key: bytes, words: Sequence[bytes]) -> Any:
+    """Return the reply to one XADD, a refusal too."""
+    try:
+        return xadd(cx, key, b"*", *words)
+    except ReplyError as error:
+        return error
+
+
+@command("XADD", flags=WRITE | DENYOOM | FAST, run=_xadd_run)
 def xadd(cx: Context, key: bytes, word: bytes, field: bytes, value: bytes, *rest: bytes) -> bytes | None:
     """XADD key [NOMKSTREAM] [<MAXLEN | MINID> [= | ~] threshold [LIMIT count]] <* | id> field value [field value ...] -- Adds an entry to the end of a stream, which is created if need be, and returns its id. O(log N), and O(log N) for each entry that is trimmed. Since 5.0.0."""
     options = None

@@ -8,6 +8,7 @@ field is a point read or write; what needs all of them is one walk of known leng
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from lmdbredis import format as fmt
@@ -74,16 +75,10 @@ def put_each(db: Database, entry: Entry, pairs: Iterable[tuple[bytes, bytes]]) -
         else (owner + fmt.stored_name(field), fmt.pack_field(field, value))
         for field, value in pairs
     ]
-    new = []
-    for (row_key, _), old in zip(rows, table.exchange_each(rows), strict=True):
-        if old is None:
-            entry.count += 1
-            if entry.flags or entry.count > BLOCK_ROWS:
-                members.added(db, table, entry, row_key[OWNER_BYTES:])
-            new.append(1)
-        else:
-            new.append(0)
+    new = [1 if old is None else 0 for old in table.exchange_many(rows)]
     if 1 in new:
+        entry.count += new.count(1)
+        members.added_many(db, table, entry, [row_key[OWNER_BYTES:] for row_key, _ in compress(rows, new)])
         db.changed(entry)
     else:
         db.replaced(entry)

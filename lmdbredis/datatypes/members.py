@@ -57,6 +57,15 @@ def added(db: Database, table: Table, entry: Entry, suffix: bytes) -> None:
         entry.flags |= fmt.COUNTED
 
 
+def added_many(db: Database, table: Table, entry: Entry, suffixes: Sequence[bytes]) -> None:
+    """As `added` for rows that are all there by now, and counted in `entry.count`."""
+    if entry.flags & fmt.COUNTED:
+        db.keyspace.ranks.open(table, entry.owner).add_many(suffixes)
+    elif entry.count > BLOCK_ROWS:
+        db.keyspace.ranks.build(table, entry.owner)
+        entry.flags |= fmt.COUNTED
+
+
 def copy_head(entry: Entry, target: Database, new_key: bytes, expire_at_ms: int) -> Entry:
     """Let `new_key` be a collection like `entry` under an id of its own, whatever it was before; its rows are still to come."""
     target.delete(new_key)

@@ -20,6 +20,7 @@ Every function takes open entries.
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis import format as fmt
@@ -108,18 +109,14 @@ def add_each(db: Database, entry: Entry, names: Sequence[bytes], random: random.
         (owner + member, b"") if len(member) <= NAME_BYTES_MAX else (owner + fmt.stored_name(member), member)
         for member in names
     ]
-    new = []
-    for (row_key, _), is_new in zip(rows, table.add_each(rows), strict=True):
-        if is_new:
-            entry.count += 1
-            if entry.flags or entry.count > BLOCK_ROWS:
-                members.added(db, table, entry, row_key[OWNER_BYTES:])
-            if deck is not None:
-                deck.add(row_key, random.randrange(entry.count))
-            new.append(1)
-        else:
-            new.append(0)
+    new = list(map(int, table.add_many(rows)))
     if 1 in new:
+        added = [row_key for row_key, _ in compress(rows, new)]
+        if deck is not None:
+            for count, row_key in enumerate(added, entry.count + 1):
+                deck.add(row_key, random.randrange(count))
+        entry.count += len(added)
+        members.added_many(db, table, entry, [row_key[OWNER_BYTES:] for row_key in added])
         db.changed(entry)
     return new
 

@@ -63,6 +63,21 @@ def add(db: Database, entry: Entry, entry_id: int, words: Sequence[bytes]) -> No
     db.changed(entry)
 
 
+def add_many(db: Database, entry: Entry, first_id: int, entries: Sequence[Sequence[bytes]]) -> None:
+    """As `add` for each of some entries, whose ids follow each other from `first_id` on: the calls are paid once."""
+    owner, count = entry.owner, len(entries)
+    rows = [
+        (owner + pack_entry_id(entry_id), fmt.pack_entry(words)) for entry_id, words in enumerate(entries, first_id)
+    ]
+    db.keyspace.store.tables[STREAMS].put_many(rows)
+    if not entry.count:
+        entry.first = first_id
+    entry.count += count
+    entry.added += count
+    entry.last = first_id + count - 1
+    db.changed(entry)
+
+
 # --- reading --------------------------------------------------------------------------------------------------------------
 
 
