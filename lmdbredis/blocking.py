@@ -38,7 +38,7 @@ Name = tuple[int, bytes]  # database number, key
 
 
 class Wait(Exception):
-    """A command has nothing to return yet. Raised before the first write.
+    """A command has nothing to return yet. Raised before anything is given away (a consumer may have been noted as seen).
 
     `keys` of the type `kind` (see `format`) may bring what is wanted, within `timeout_ms` (0 = some time); `nothing` is the reply
     where nobody may wait (transactions, scripts); `words` is the request to be run again, if it is not the one that came.
@@ -105,7 +105,7 @@ class Waiters:
     def __len__(self) -> int:
         return len(self._by_session)
 
-    def __contains__(self, name: Name) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._by_name
 
     def in_database(self, number: int) -> Container[bytes]:
@@ -183,7 +183,7 @@ class Waiters:
         for what, database, key, source in news:
             if what == What.ALL:
                 self.ready |= {name: None for name in self._by_name if name[0] == database.number}
-            elif (database.number, key) in self._by_name:
+            elif what != What.REPLACED and (database.number, key) in self._by_name:
                 self.ready[database.number, key] = None
             if source is not None and (source[0].number, source[1]) in self._by_name:
                 self.ready[source[0].number, source[1]] = None

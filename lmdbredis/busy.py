@@ -54,7 +54,9 @@ class Busy:
         self._connections: dict[int, Connection] = {}  # by descriptor: those that are read from here
         self._doors: dict[int, socket.socket] = {}  # listening sockets, by descriptor
         self._guests: list[StandIn] = []  # accepted here, not given to the loop yet
-        self._late: dict[Session, bytes] = {}  # of those who have replies under way: what they have been answered since
+        self._late: dict[
+            Session, list[bytes]
+        ] = {}  # of those who have replies under way: what they have been answered since
 
     def tick(self, *, is_first: bool) -> bool:
         """Serve the clients if the script has run for too long; tell whether to end it. `is_first`: it has just begun."""
@@ -90,7 +92,7 @@ class Busy:
         late, self._late = self._late, {}
         for session, data in late.items():
             if data:
-                self._server.send_behind(session, data)
+                self._server.send_behind(session, b"".join(data))
 
     def _begin(self, ran_ms: int) -> None:
         """Take the sockets from the loop, which cannot look after them now."""
@@ -106,8 +108,10 @@ class Busy:
             if self._is_held(session):
                 continue
             self._register(connection)
+            if session in self._late:  # from another script of this batch
+                continue
             if session.output or server.is_waiting(session):
-                self._late[session] = b""
+                self._late[session] = []
             else:
                 requests, session.requests = session.requests, NO_REQUESTS
                 self._answer_all(connection, requests)
@@ -200,7 +204,7 @@ class Busy:
     def _send(self, session: Session, data: bytes) -> None:
         """Send a reply, or keep it until those before it have left (law 2)."""
         if session in self._late:
-            self._late[session] += data
+            self._late[session].append(data)
         else:
             session.send(data)
             session.sent_bytes += len(data)
@@ -210,6 +214,7 @@ class Busy:
     def _answer(self, session: Session, words: list[bytes]) -> Any:
         """Return the reply to one request."""
         executor = self._server.executor
+        undone = len(executor.if_undone)
         try:
             command = executor.resolve(session, words)
             if command.name == "script|kill":
@@ -231,6 +236,8 @@ class Busy:
             if session.gate & Gate.IN_MULTI:
                 session.aborts = True
             return error
+        finally:
+            del executor.if_undone[undone:]  # it is answered: the batch of the script may be undone, this may not
 
     def _script_kill(self) -> Any:
         """End the script, unless it has written. Raises ReplyError."""
@@ -276,8 +283,9 @@ class StandIn:
 
     def write(self, data: bytes) -> None:
         """Send what the socket takes, and keep the rest."""
-        self._unsent += data
-        self.flush()
+        if not self._is_over:
+            self._unsent += data
+            self.flush()
 
     def flush(self) -> None:
         """Send what is kept, as far as the socket takes it."""

@@ -229,14 +229,14 @@ class Database:
     def replaced(self, entry: Entry) -> None:
         """Take note that elements were replaced, and that their number is what it was: only for the news."""
         if self.keyspace.news is not None:
-            self._tell(What.CHANGED, entry.key)
+            self._tell(What.REPLACED, entry.key)
 
     def put_string(self, key: bytes, value: bytes, expire_at_ms: int = 0) -> None:
         """Let `key` be the short string `value`, whatever it was before. O(log n)."""
         row_key = self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
         keyspace = self.keyspace
-        if keyspace.news is not None:
-            self.find(key)  # if its time has come, that is news
+        if keyspace.news is not None and keyspace.waited is None:
+            self.find(key)  # if its time has come, that is an event
         if expire_at_ms or len(key) > NAME_BYTES_MAX:
             cell = fmt.pack_string(value, expire_at_ms, fmt.whole_if_long(key))
         else:
@@ -389,9 +389,12 @@ class Database:
     # --- news: see `news` ---------------------------------------------------------------------------------------------------
 
     def _tell(self, what: What, key: bytes, source: tuple[Database, bytes] | None = None) -> None:
-        """Tell who wants the news; the caller has looked that somebody does."""
-        assert self.keyspace.news is not None
-        self.keyspace.news.append(News(what, self, key, source))
+        """Tell who wants the news, if it is of a key that he waits for; the caller has looked that somebody does."""
+        keyspace = self.keyspace
+        assert keyspace.news is not None
+        waited = keyspace.waited
+        if waited is None or source is not None or what == What.ALL or (self.number, key) in waited:
+            keyspace.news.append(News(what, self, key, source))
 
     def _missed(self, key: bytes) -> None:
         """Take note of a key that was to be read and is not there."""

@@ -175,7 +175,7 @@ def _events(name: str, words: Sequence[bytes], news: list[News]) -> Iterator[Eve
     changes, last = 0, None
     for one in news:
         what, database, key, source = one
-        if what == What.CHANGED:
+        if what in {What.CHANGED, What.REPLACED}:
             changes += 1
             rule = _RULES.get(name)
             found = rule(words, changes) if rule is not None else _CHANGES.get(name)

@@ -23,6 +23,7 @@ above.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import errors
@@ -30,7 +31,7 @@ from lmdbredis.blocking import Wait
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed, shown
 from lmdbredis.lobby import HandlerFailed
 from lmdbredis.registry import NO_AUTH, NO_MULTI, READ, TABLE, WRITE, Command, find
-from lmdbredis.resp import NO_REPLY, PONG, QUEUED, Raw, Several
+from lmdbredis.resp import NO_REPLY, QUEUED, Raw, Several
 from lmdbredis.runs import BATCH_REQUESTS_MAX, LONG_REPLY_BYTES, SESSION_REQUESTS_MAX, Runs
 from lmdbredis.session import NO_REQUESTS, STANDS, Gate, Session
 from lmdbredis.watches import Later
@@ -43,6 +44,7 @@ _WHILE_LISTENING: Final = frozenset(
     ("subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe", "ping", "quit", "reset")
 )
 _TOUCHES_KEYS: Final = READ | WRITE
+_HEARS: Final = Gate.LISTENS | Gate.MONITORS
 _UNKNOWN_CHARS: Final = 128  # of an unknown command's words are shown in its error, about
 _BROWSER_WORDS: Final = frozenset({b"POST", b"HOST:"})  # how lines of HTTP begin
 
@@ -93,16 +95,22 @@ class Executor(Runs):
     def internal(self, work: Callable[[], None], now_us: int) -> None:
         """Run `work` as a batch of its own: for what no client asked for (expiry). Raises DiskFull, nothing kept then."""
         self._begin(now_us)
-        try:
-            work()
-            if self.keyspace.news:
-                self.tell("", (), 0)
-                if self.waiters.ready:
-                    self.serve()
-            self.store.append(self.cx.now_ms)
-        except BaseException:
-            self._undo()
-            raise
+        self.failed = {}
+        while True:
+            try:
+                work()
+                if self.keyspace.news:
+                    self.tell("", (), 0)
+                    if self.waiters.ready:
+                        self.serve()
+                self.store.append(self.cx.now_ms)
+                break
+            except HandlerFailed as failure:  # of a client that waits: he is told the next time
+                self._undo()
+                self.failed[failure.request] = failure.reason
+            except BaseException:
+                self._undo()
+                raise
         self.end()
 
     def refuse_writes(self, full: DiskFull) -> None:
@@ -193,9 +201,17 @@ class Executor(Runs):
                     before_ns = now_ns
                     if keyspace.news:
                         self.tell(command.name, words, 0)
+                    if ready:  # a script that failed may have written
+                        self.serve()
                 except Later:
+                    if keyspace.news:  # it found a key whose time had come
+                        self.tell("", (), 0)
+                        self.serve()
                     break
                 except Wait as wait:
+                    if keyspace.news:
+                        self.tell("", (), 0)
+                        self.serve()
                     value = self.wait(session, command, words, wait)  # type: ignore[arg-type]
                 except (SyncFailed, HandlerFailed):
                     raise
@@ -239,6 +255,12 @@ class Executor(Runs):
             return QUEUED
         failure = self.failed.get((session.id, index))
         if failure is not None:
+            if (
+                session.gate & Gate.IN_MULTI and words[0].upper() == b"EXEC"
+            ):  # it ends the transaction, whatever it says
+                self.if_undone.append(session.kept())
+                self.unwatch(session)
+                session.end_transaction()
             return ReplyError(errors.INTERNAL % failure)
         mode = session.gate & (Gate.REPLY_OFF | Gate.REPLY_SKIP)
         if words[0].upper() in _BROWSER_WORDS:
@@ -253,10 +275,13 @@ class Executor(Runs):
                 raise ReplyError(refusal)
             if session.gate & Gate.MONITORS and command.flags & _TOUCHES_KEYS:
                 raise ReplyError(errors.MONITOR_ONLY)
-            if self.pauses.is_on and self.pauses.holds(session, command):
+            if self.pauses.is_on and self.pauses.hold(session, command):
+                self.if_undone.append(partial(self._hold_no_more, session))
                 session.gate |= Gate.PAUSED
                 raise Later
-            session.gate &= ~Gate.REPLY_SKIP
+            if mode & Gate.REPLY_SKIP:
+                self.if_undone.append(partial(_skip_again, session))
+                session.gate &= ~Gate.REPLY_SKIP
             if session.gate & Gate.IN_MULTI and (command.is_queued or command.flags & NO_MULTI):
                 value = self._queue(session, command, words)
             elif self.refusal is not None and command.writes:
@@ -264,6 +289,9 @@ class Executor(Runs):
             else:
                 runs = True
                 value = self.perform(command, words)
+        except Later:
+            session.gate |= mode & Gate.REPLY_SKIP
+            raise
         except Wait as wait:
             assert command is not None
             return self.wait(session, command, words, wait, is_silent=bool(mode))
@@ -275,7 +303,12 @@ class Executor(Runs):
                 self._reject(session, words)
         if mode and not (mode == Gate.REPLY_OFF and not session.gate & Gate.REPLY_OFF):
             value = NO_REPLY
-        return _among_pushes(session, words, value) if session.gate & Gate.LISTENS else value
+        return _among_pushes(session, value) if session.gate & _HEARS else value
+
+    def _hold_no_more(self, session: Session) -> None:
+        """Let a pause hold a session no more."""
+        self.pauses.forget(session)
+        session.gate &= ~Gate.PAUSED
 
     def _reject(self, session: Session, words: list[bytes]) -> None:
         """Take note of a request that was refused before its handler was asked."""
@@ -326,12 +359,13 @@ class Executor(Runs):
         return command.subcommand(words)
 
 
-def _among_pushes(session: Session, words: list[bytes], value: Any) -> Any:
+def _skip_again(session: Session) -> None:
+    """Let the next command have no reply after all."""
+    session.gate |= Gate.REPLY_SKIP
+
+
+def _among_pushes(session: Session, value: Any) -> Any:
     """Return the reply to someone who listens, with the messages that his own command sent to him behind it."""
-    if session.protocol == 2 and value is PONG:
-        value = [b"pong", b""]
-    elif session.protocol == 2 and words[0].upper() == b"PING" and value.__class__ is bytes:
-        value = [b"pong", value]
     if not session.pushed:
         return value
     pushed, session.pushed = Raw(b"".join(session.pushed)), []

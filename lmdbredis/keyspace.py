@@ -22,7 +22,7 @@ from lmdbredis.news import News, What
 from lmdbredis.ranks import Ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from lmdbredis.entry import Entry, Part
     from lmdbredis.store import Store
@@ -47,9 +47,12 @@ class Keyspace:
         self.dirty_parts: dict[bytes, Part] = {}  # those to be written back
         self.decks: dict[int, Any] = {}  # by id of a set: members drawn ahead, see `datatypes.sets`
         self.now_ms = 0  # told by the executor, once for a batch
-        self.may_expire = True  # law 1
+        self.may_expire = True  # law 1 of `database`
         self.next_expire_ms = 0  # no key expires before this; 0 = look
         self.news: list[News] | None = None  # see `news`; None: nobody wants them
+        self.waited: Container[tuple[int, bytes]] | None = (
+            None  # of these keys alone (database number, key); None: of all
+        )
         self.databases_changed = False
         self.hits = 0
         self.loads = 0  # strings read from LMDB
@@ -92,7 +95,7 @@ class Keyspace:
         self._all_databases = [*self.databases, *hidden]
 
     def write_back(self) -> None:
-        """Put the rows of everything that changed in memory (law 4). Idempotent."""
+        """Put the rows of everything that changed in memory (law 1). Idempotent."""
         if self.dirty:
             put = self.keys.put
             for row_key, entry in self.dirty.items():
@@ -183,7 +186,7 @@ class Keyspace:
         prefix = expires_key[8:12]
         for database in self._all_databases:
             if database.prefix == prefix:
-                database.find(whole or expires_key[12:])  # law 1: deletes it
+                database.find(whole or expires_key[12:])  # law 1 of `database`: deletes it
         self.expires.delete(expires_key)  # of a keyspace that was flushed, the row has no one else
 
     def oldest_garbage(self) -> Row | None:

@@ -129,6 +129,7 @@ class Lobby:
             keyspace.news = None
         elif keyspace.news is None:
             keyspace.news = []
+        keyspace.waited = None if self.events.classes else self.waiters
         self.is_watched = bool(
             self.refusal is not None
             or self.failed

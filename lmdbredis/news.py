@@ -27,7 +27,8 @@ class What(IntEnum):
     PERSISTED = 5  # it will not expire any more
     MOVED = 6  # it has come from another name or database: `source`
     MISSED = 7  # it was to be read, and is not there
-    ALL = 8  # every key of the database may be another: FLUSHDB, SWAPDB
+    REPLACED = 8  # as CHANGED, but there is not more of it than before: nobody who waits has something to find
+    ALL = 9  # every key of the database may be another: FLUSHDB, SWAPDB
 
 
 class News(NamedTuple):

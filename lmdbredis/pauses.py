@@ -44,8 +44,8 @@ class Pauses:
         standing, self._standing = list(self._standing), {}
         return standing
 
-    def holds(self, session: Session, command: Command) -> bool:
-        """Tell whether a request must wait; then its session is one that stands."""
+    def hold(self, session: Session, command: Command) -> bool:
+        """Hold a session if its request must wait; tell whether it must."""
         if self._writes_only and not (
             command.writes
             or command.name in _AS_WRITES

@@ -5,7 +5,7 @@ it. ``@command`` turns it into a `Command` and puts it into `TABLE`; COMMAND, CO
 there. A container (``CONFIG``) is a command whose subcommands (``CONFIG|GET``) are commands themselves.
 
 Laws: a handler takes the `Context` and the words after its name, and returns a plain value (see `resp`); it raises
-`ReplyError` only before its first write; it never encodes, never sends, never asks the clock.
+`ReplyError` only before its first write (what a script wrote before it failed stays); it never encodes, never sends, never asks the clock.
 
 The docstring's first line is ``NAME words -- Summary. Complexity. Since version.``
 """

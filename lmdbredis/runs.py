@@ -31,10 +31,9 @@ BATCH_REQUESTS_MAX: Final = 4096
 SESSION_REQUESTS_MAX: Final = 1024
 LONG_REPLY_BYTES: Final = 1 << 20  # a longer reply ends its session's part of the batch, so that it can leave
 _RUN_REQUESTS_MIN: Final = 4  # fewer are not worth the run
-_EACH_ALONE: Final = (
-    0,
-    0,
-)  # for `HandlerFailed`: no session has this id, so each request is run by itself the next time
+_BEFORE_RUNS: Final = frozenset({b"WATCH", b"watch"})  # put off if a run came first: a busy key could never be watched
+# For `HandlerFailed`: no session has this id, so each request is run by itself the next time.
+_EACH_ALONE: Final = (0, 0)
 
 log = logging.getLogger("lmdbredis")
 
@@ -43,11 +42,7 @@ class Runs(Lobby):
     """See the module."""
 
     def execute_runs(self, sessions: list[Session]) -> tuple[list[Session], int]:
-        """Run what several requests have in common; return (the sessions that are left, how many requests were run).
-
-        Requests of different clients have no order until they are answered. So clients that ask for the same command, and
-        nothing else, are taken together, and the command's `run` pays for its calls and lookups once.
-        """
+        """Run what several requests have in common; return (the sessions that are left, how many requests were run)."""
         if len(sessions) < _RUN_REQUESTS_MIN and sum(len(session.requests) for session in sessions) < _RUN_REQUESTS_MIN:
             return sessions, 0
         by_name: dict[bytes, list[Session]] = {}
@@ -58,6 +53,8 @@ class Runs(Lobby):
                 by_name.setdefault(requests[0][0], []).append(session)
             else:
                 left.append(session)
+        if not by_name.keys().isdisjoint(_BEFORE_RUNS):
+            return sessions, 0
         for name, members in by_name.items():
             command = TABLE.get(name)
             if command is None or command.run is None:
@@ -177,6 +174,7 @@ class Runs(Lobby):
         try:
             return self.perform(command, words)
         except Wait as wait:
+            command.calls += 1
             return wait.nothing
         except ReplyError as error:
             return error

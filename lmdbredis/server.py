@@ -53,7 +53,7 @@ _EVERYSEC_S: Final = 1.0
 # times checkpoint-dirty on, each batch waits for the commit, but not longer than clients may stand still.
 _WAITING_RATIO: Final = 8
 _WAIT_S: Final = 0.03
-_IDLES: Final = Gate.WAITS | Gate.PAUSED | Gate.LISTENS  # who may be silent for as long as he likes
+_IDLES: Final = Gate.WAITS | Gate.PAUSED | Gate.LISTENS | Gate.MONITORS  # who may be silent for as long as he likes
 _ALL_ADDRESSES: Final = {"*": "0.0.0.0", "::*": "::"}  # noqa: S104 -- as bind has them
 
 
@@ -258,7 +258,7 @@ class RedisServer:
 
     def _finish(self, session: Session) -> None:
         """Close a session whose last reply has been written, or whose stream is broken."""
-        if session.requests and not session.closing:
+        if session.requests and not session.closing and not session.gate & Gate.WAITS:
             return
         connection = self.connections.get(session.id)
         if connection is not None:

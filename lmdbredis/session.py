@@ -32,7 +32,11 @@ class Gate:
 
 STANDS: Final = Gate.WAITS | Gate.PAUSED  # no request of the session may be run
 DEFAULT_USER: Final = b"default"
-NOT_LISTENING: Final[tuple[dict[bytes, None], ...]] = ({}, {}, {})  # likewise of those that are subscribed to nothing
+NOT_LISTENING: Final[tuple[dict[bytes, None], ...]] = (
+    {},
+    {},
+    {},
+)  # what sessions share that are subscribed to nothing; never added to
 NOTHING_WATCHED: Final[dict[Any, Any]] = {}  # what sessions share that watch nothing; never added to
 NO_REQUESTS: Final[list[list[bytes]]] = []  # what sessions share that have none; never added to
 
@@ -64,7 +68,7 @@ class Session:
         self.pauses = False  # runs no further request in this batch
         self.protocol = 2
         self.encode: dict[type, Callable[[Any], bytes]] = ENCODE2
-        self.gate = 0  # Gate flags
+        self.gate = 0  # bits of Gate; whoever changes them in a batch leaves an undo (law 2 of `executor`)
         self.listens = NOT_LISTENING  # channels, patterns, shard channels: see `pubsub`
         self.pushed: list[bytes] = []  # messages that have not been laid between the replies yet
         self.queued: list[Any] = []  # in MULTI: (command, words), to be run by EXEC

@@ -15,8 +15,7 @@ Laws:
 - Where a choice is random, both must choose among what is there; then ours is made to have what the oracle has,
   so that a script may go on after an SPOP.
 - A mismatch shows the command, both replies and the script so far; the script's later mismatches follow in brief.
-
-Both servers get each portion of a script before either is read, so that clocks differ by little.
+- Both servers get each portion of a script before either is read, so that clocks differ by little.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Commands that wait for an element of a list or of a sorted set, against the oracle.
 
-BLPOP BRPOP BLMOVE BRPOPLPUSH BLMPOP BZPOPMIN BZPOPMAX BZMPOP, and CLIENT UNBLOCK. The waiting for streams is in
-test_blocking_streams.
+BLPOP BRPOP BLMOVE BRPOPLPUSH BLMPOP BZPOPMIN BZPOPMAX BZMPOP, and CLIENT UNBLOCK; test_blocking_streams has the rest.
 
 Law: an element goes to whoever waits longest for the key, once; nobody who has gone away takes one with him.
 """

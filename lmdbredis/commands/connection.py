@@ -44,6 +44,8 @@ def ping(cx: Context, *message: bytes) -> Any:
     """PING [message] -- Returns the server's liveliness response. O(1). Since 1.0.0."""
     if len(message) > 1:
         raise ReplyError(WRONG_ARITY % "ping")
+    if cx.session.gate and cx.session.gate & Gate.LISTENS and cx.session.protocol == 2:  # as a message, among messages
+        return [b"pong", message[0] if message else b""]
     return message[0] if message else PONG
 
 
@@ -67,6 +69,7 @@ def select(cx: Context, index: bytes) -> Any:
 @command("QUIT", flags=_BEFORE_AUTH, is_queued=False)
 def quit_(cx: Context, *ignored: bytes) -> Any:
     """QUIT -- Closes the connection. O(1). Since 1.0.0."""
+    will_change(cx)
     cx.session.closing = cx.session.pauses = True
     return OK
 

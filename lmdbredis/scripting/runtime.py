@@ -2,7 +2,7 @@
 
 Theory. One state serves all scripts, as in Redis; it is made when the first one comes. What crosses between the two languages is
 counted: one crossing begins a script (with its keys and words), one each command, none ends it. Half a microsecond each, so the ways
-through here are as short as those of the executor; what needs more thought takes `_slowly`.
+through here are as short as those of the executor; what needs more thought goes through `_permit`.
 
 Memory. Lua's allocator refuses what exceeds `_HARD_BYTES`, and Lua raises then. But when the host pushes a value, nothing could
 catch that, and the process would end. So scripts are held to `_SOFT_BYTES` before each crossing (sandbox.lua), and a reply that
@@ -252,6 +252,7 @@ class Runtime:
         except ReplyError as error:
             return convert.error_text(error), ERROR
         except Wait as wait:
+            command.calls += 1
             return self._to_lua(wait.nothing)
         except BaseException as error:  # noqa: BLE001 -- raised again by `run`: what it is, the executor decides
             self.stopped_by = error

@@ -477,7 +477,7 @@ function redis.log(...)
   local level = ...
   if select('#', ...) < 2 then raise(texts.log_arguments) end
   if type(level) ~= 'number' then raise(texts.log_level_type) end
-  if level < redis.LOG_DEBUG or level > redis.LOG_WARNING then raise(texts.log_level) end
+  if not (level >= redis.LOG_DEBUG and level <= redis.LOG_WARNING) then raise(texts.log_level) end -- NaN is neither
   local words = { ... }
   for position = 1, select('#', ...) do words[position] = text_of(words[position]) end
   host.log(level, concat(words, ' ', 2))
@@ -662,6 +662,17 @@ local function returned(value)
   return 4, unpack(made, 1, count)
 end
 
+-- To lay a reply flat may take long or much memory, too: the hook may raise.
+local function laid(ok, ...)
+  if ok then return ... end
+  out = nil
+  if dead then
+    dead, failed_at = false, nil
+    return 2, '@user_script', 1
+  end
+  return 1, 'ERR ' .. tostring(safe((...)))
+end
+
 local function leave(ok, value)
   if tuned then
     tuned = false
@@ -677,7 +688,7 @@ local function leave(ok, value)
     if found and found.currentline > 0 then return 2, found.source, found.currentline end
     return 2, '@user_script', 1
   end
-  if ok then return returned(value) end
+  if ok then return laid(raw_pcall(returned, value)) end
   -- Out of memory nobody is told where.
   local text, found = failure or 'ERR ' .. tostring(safe(value)), failed_at
   failure, failed_at = nil, nil
