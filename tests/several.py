@@ -197,7 +197,9 @@ class Talk:
             return
         voice.is_silent = False
         if mark == "?":
-            while not _readable(voice.clients[ORACLE], POLL_SECONDS):
+            is_answered = False
+            while not is_answered:  # what can be read may be pushes of its own doing, to one who waits
+                is_answered = _readable(voice.clients[ORACLE], POLL_SECONDS)
                 if self._states(ORACLE)[voice.name] == "blocked":
                     return
         for side in reversed(SIDES):

@@ -15,7 +15,7 @@ import pytest
 from lmdbredis import format as fmt
 from lmdbredis import keyspace as keyspaces
 from lmdbredis.blocking import Wait
-from lmdbredis.registry import TABLE
+from lmdbredis.registry import find
 from lmdbredis.resp import NULL_ARRAY
 from lmdbredis.words import parse_entry_id
 from tests.crash import Engine
@@ -244,7 +244,9 @@ def handle(engine: Engine, *words: bytes) -> Any:
     cx = engine.executor.cx
     cx.db = engine.keyspace.databases[0]
     cx.now_ms = engine.keyspace.now_ms = engine.clock_ms
-    return TABLE[words[0]].handler(cx, *words[1:])
+    found = find(words)
+    assert found is not None
+    return found.handler(cx, *words[found.name_words :])
 
 
 def test_who_may_wait_waits(engine: Engine):
