@@ -31,6 +31,7 @@ FEEDER = "w"  # never waits, so that what others wait for can come
 WAIT_SECONDS_MAX = 2.0  # for what does not come at all: shrinking a mismatch meets it often
 DATABASES = (0, 1)
 SHORT = "0.002"  # seconds to wait: long enough to be seen waiting, and waited for
+EXAMPLES_MAX = 100  # of the quick suite
 KILLS_MAX = 1  # in one example: each costs a start of the interpreter
 
 # A slot of a line -> the phrases that fill it.
@@ -307,5 +308,8 @@ def test_machine_of_several(pair: Pair):
         pass
 
     Bound.pair = pair
-    # No shrinking: every step is two servers' time, and a failing example is as long as a conversation anyway.
-    run_state_machine_as_test(Bound, settings=settings(phases=(Phase.explicit, Phase.reuse, Phase.generate)))
+    # No shrinking: every step is two servers' time, and a failing example is as long as a conversation anyway. The same
+    # conversations each time; `make fuzz` has others.
+    is_fuzz = settings.default is not None and settings.default.max_examples > EXAMPLES_MAX
+    chosen = settings(phases=(Phase.explicit, Phase.reuse, Phase.generate), derandomize=not is_fuzz)
+    run_state_machine_as_test(Bound, settings=chosen)
