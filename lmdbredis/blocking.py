@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lmdbredis.registry import Command
     from lmdbredis.session import Session
 
-_PART: Final = 16  # of a queue that are looked at together
+_PART: Final = 16  # of a queue that are looked at together, when the first has been tried
 _HEAP_SLACK: Final = (
     64  # deadlines of sessions that wait no more are dropped when they are more than this and half of all
 )
@@ -167,16 +167,16 @@ class Waiters:
 
     def queue(self, name: Name) -> Iterator[Waiting]:
         """Yield who waits for a key, first come first; who is served meanwhile is left out. O(those that are taken), as a rule."""
-        last_order = 0
+        last_order, most = 0, 1
         while True:
             queue = self._by_name.get(name, ())
-            part = list(islice((waiting for waiting in queue if waiting.order > last_order), _PART))
+            part = list(islice((waiting for waiting in queue if waiting.order > last_order), most))
             for waiting in part:
                 if self._is_waiting(waiting):
                     yield waiting
-            if len(part) < _PART:
+            if len(part) < most:
                 return
-            last_order = part[-1].order
+            last_order, most = part[-1].order, _PART
 
     def note(self, news: Iterable[News]) -> None:
         """Take note of keys that have changed, if somebody waits for them."""

@@ -64,10 +64,8 @@ class Executor(Runs):
     def run(self, sessions: list[Session], now_us: int) -> list[Session]:
         """Run a batch: each session's `output` then holds its replies. Returns the sessions that have requests left."""
         self._begin(now_us)
-        self.failed = {}
         while True:
             try:
-                self.look()
                 self._execute(sessions)
                 if self.refusal is None:  # else there is nothing but bookkeeping to log, and that can wait
                     self.store.append(self.cx.now_ms)
@@ -78,6 +76,7 @@ class Executor(Runs):
             except HandlerFailed as failure:
                 self._undo()
                 self.failed[failure.request] = failure.reason
+                self.look()
         left = []
         for session in sessions:
             run = session.run_now
@@ -95,7 +94,6 @@ class Executor(Runs):
     def internal(self, work: Callable[[], None], now_us: int) -> None:
         """Run `work` as a batch of its own: for what no client asked for (expiry). Raises DiskFull, nothing kept then."""
         self._begin(now_us)
-        self.failed = {}
         while True:
             try:
                 work()
@@ -128,6 +126,9 @@ class Executor(Runs):
         self.look()
 
     def _begin(self, now_us: int) -> None:
+        if self.failed:
+            self.failed = {}
+            self.look()
         self.cx.now_us = now_us
         self.cx.now_ms = self.keyspace.now_ms = now_us // 1000
 

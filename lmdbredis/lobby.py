@@ -245,6 +245,8 @@ class Lobby:
     def _go(self, session: Session) -> None:
         self.waiters.remove(session)
         session.gate &= ~Gate.WAITS
+        if not self.waiters:
+            self.look()
 
     def wait_no_more(self, session: Session) -> None:
         """Let a session that is to be killed not be served any more."""
@@ -348,7 +350,7 @@ class Lobby:
         """Take note that a client is gone."""
         self.watches.forget(session)
         self.hub.forget(session)
-        self.waiters.remove(session)
+        self._go(session)
         self.pauses.forget(session)
         self.heard.pop(session, None)
         self.resumed.pop(session, None)
