@@ -16,6 +16,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis.errors import (
+    COUNT_NOT_POSITIVE,
     ENTRY_ID,
     INTERVAL_END,
     INTERVAL_START,
@@ -23,6 +24,7 @@ from lmdbredis.errors import (
     NOT_IN_RANGE,
     NOT_INTEGER,
     NOT_POSITIVE,
+    NUMKEYS_NOT_POSITIVE,
     OUT_OF_RANGE,
     SYNTAX,
     TIMEOUT_NEGATIVE,
@@ -33,7 +35,7 @@ from lmdbredis.errors import (
 from lmdbredis.words import INTEGER_MAX, INTEGER_MIN, long_double, parse_entry_id, parse_float, parse_int
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _SEQUENCE_MAX = (1 << 64) - 1
 _ENTRY_ID_MAX = (1 << 128) - 1
@@ -144,6 +146,30 @@ def count_in_range(word: bytes) -> int:
     if not -(2**62) < found < 2**62:
         raise ReplyError(OUT_OF_RANGE)
     return found
+
+
+def choice(words: Mapping[bytes, bool], word: bytes) -> bool:
+    """Return which of two words this is, in any case. Raises a syntax error."""
+    found = words.get(word.upper())
+    if found is None:
+        raise ReplyError(SYNTAX)
+    return found
+
+
+def pop_words(numkeys: bytes, words: Sequence[bytes], ends: Mapping[bytes, bool]) -> tuple[Sequence[bytes], bool, int]:
+    """Return (keys, from which of two ends, how many at most): what LMPOP and ZMPOP say behind `numkeys`. Raises ReplyError."""
+    arguments = Arguments(words)
+    count = at_least_one(numkeys, NUMKEYS_NOT_POSITIVE)
+    if count >= len(arguments):
+        raise ReplyError(SYNTAX)
+    keys = arguments.take(count)
+    end = choice(ends, arguments.next())
+    most = 1
+    if arguments.accept(b"COUNT", 1):
+        most = at_least_one(arguments.next(), COUNT_NOT_POSITIVE)
+    if arguments:
+        raise ReplyError(SYNTAX)
+    return keys, end, most
 
 
 def timeout_ms(word: bytes, now_ms: int) -> int:

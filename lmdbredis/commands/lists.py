@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lmdbredis.arguments import Arguments, at_least_one, integer, keys_after_count, negatable, positive, timeout_ms
+from lmdbredis.arguments import Arguments, choice, integer, keys_after_count, negatable, pop_words, positive, timeout_ms
 from lmdbredis.blocking import Wait
 from lmdbredis.datatypes import lists
 from lmdbredis.errors import (
-    COUNT_NOT_POSITIVE,
     INDEX_OUT_OF_RANGE,
     LPOS_COUNT_NEGATIVE,
     LPOS_MAXLEN_NEGATIVE,
     LPOS_RANK_ZERO,
     NO_SUCH_KEY,
     NOT_INTEGER,
-    NUMKEYS_NOT_POSITIVE,
     SYNTAX,
     ReplyError,
 )
@@ -44,14 +42,6 @@ if TYPE_CHECKING:
 
 _IS_LEFT: Final = {b"LEFT": True, b"RIGHT": False}
 _IS_BEFORE: Final = {b"BEFORE": True, b"AFTER": False}
-
-
-def _choice(words: dict[bytes, bool], word: bytes) -> bool:
-    """Return which of two words this is, in any case. Raises a syntax error."""
-    found = words.get(word.upper())
-    if found is None:
-        raise ReplyError(SYNTAX)
-    return found
 
 
 # --- ends -----------------------------------------------------------------------------------------------------------------
@@ -122,35 +112,19 @@ def _pop_many(cx: Context, key: bytes, count: bytes, left: bool) -> Any:
 @command("LMPOP", flags=WRITE | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 1))
 def lmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
     """LMPOP numkeys key [key ...] <LEFT | RIGHT> [COUNT count] -- Takes elements off an end of the first list that exists. O(N+M) for N keys and M elements returned. Since 7.0.0."""
-    keys, left, elements_max = _mpop_words(numkeys, (word, following, *words))
+    keys, left, elements_max = pop_words(numkeys, (word, following, *words), _IS_LEFT)
     return _mpop(cx, keys, left, elements_max) or NULL_ARRAY
 
 
 @command("BLMPOP", flags=WRITE | BLOCKING | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 2))
 def blmpop(cx: Context, timeout: bytes, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
     """BLMPOP timeout numkeys key [key ...] <LEFT | RIGHT> [COUNT count] -- As LMPOP; waits for an element if no list exists. O(N+M) for N keys and M elements returned. Since 7.0.0."""
-    keys, left, elements_max = _mpop_words(numkeys, (word, following, *words))
+    keys, left, elements_max = pop_words(numkeys, (word, following, *words), _IS_LEFT)
     wait_ms = timeout_ms(timeout, cx.now_ms)
     found = _mpop(cx, keys, left, elements_max)
     if found is None:
         raise Wait(keys, LIST, wait_ms, NULL_ARRAY)
     return found
-
-
-def _mpop_words(numkeys: bytes, words: Sequence[bytes]) -> tuple[Sequence[bytes], bool, int]:
-    """Return (keys, is it the left end, how many elements at most). Raises ReplyError."""
-    arguments = Arguments(words)
-    count = at_least_one(numkeys, NUMKEYS_NOT_POSITIVE)
-    if count >= len(arguments):
-        raise ReplyError(SYNTAX)
-    keys = arguments.take(count)
-    left = _choice(_IS_LEFT, arguments.next())
-    elements_max = 1
-    if arguments.accept(b"COUNT", 1):
-        elements_max = at_least_one(arguments.next(), COUNT_NOT_POSITIVE)
-    if arguments:
-        raise ReplyError(SYNTAX)
-    return keys, left, elements_max
 
 
 def _mpop(cx: Context, keys: Sequence[bytes], left: bool, elements_max: int) -> list[Any] | None:
@@ -188,7 +162,7 @@ def _blocking_pop(cx: Context, words: Sequence[bytes], *, left: bool) -> list[by
 @command("LMOVE", flags=WRITE | DENYOOM, keys=(1, 2, 1))
 def lmove(cx: Context, source: bytes, destination: bytes, wherefrom: bytes, whereto: bytes) -> bytes | None:
     """LMOVE source destination <LEFT | RIGHT> <LEFT | RIGHT> -- Takes an element off an end of one list and puts it at an end of another. O(1). Since 6.2.0."""
-    from_left, to_left = _choice(_IS_LEFT, wherefrom), _choice(_IS_LEFT, whereto)
+    from_left, to_left = choice(_IS_LEFT, wherefrom), choice(_IS_LEFT, whereto)
     return lists.move(cx.db, source, destination, from_left=from_left, to_left=to_left)
 
 
@@ -201,7 +175,7 @@ def rpoplpush(cx: Context, source: bytes, destination: bytes) -> bytes | None:
 @command("BLMOVE", flags=WRITE | DENYOOM | BLOCKING, keys=(1, 2, 1))
 def blmove(cx: Context, source: bytes, destination: bytes, wherefrom: bytes, whereto: bytes, timeout: bytes) -> bytes:
     """BLMOVE source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout -- As LMOVE; waits for an element if there is no source. O(1). Since 6.2.0."""
-    from_left, to_left = _choice(_IS_LEFT, wherefrom), _choice(_IS_LEFT, whereto)
+    from_left, to_left = choice(_IS_LEFT, wherefrom), choice(_IS_LEFT, whereto)
     return _blocking_move(cx, source, destination, timeout, from_left=from_left, to_left=to_left)
 
 
@@ -288,7 +262,7 @@ def lset(cx: Context, key: bytes, index: bytes, element: bytes) -> Any:
 @command("LINSERT", flags=WRITE | DENYOOM)
 def linsert(cx: Context, key: bytes, where: bytes, pivot: bytes, element: bytes) -> int:
     """LINSERT key <BEFORE | AFTER> pivot element -- Puts an element beside the first one that equals the pivot. O(N) for N elements before the pivot. Since 2.2.0."""
-    return lists.insert(cx.db, key, pivot, element, before=_choice(_IS_BEFORE, where))
+    return lists.insert(cx.db, key, pivot, element, before=choice(_IS_BEFORE, where))
 
 
 @command("LREM", flags=WRITE)

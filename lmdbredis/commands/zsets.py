@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import cursors, pattern
-from lmdbredis.arguments import Arguments, at_least_one, keys_after_count, negatable, number, positive, timeout_ms
+from lmdbredis.arguments import (
+    keys_after_count,
+    negatable,
+    number,
+    pop_words,
+    positive,
+    timeout_ms,
+)
 from lmdbredis.blocking import Wait
 from lmdbredis.datatypes import zsets
 from lmdbredis.datatypes import zsets_ranges as ranges
 from lmdbredis.datatypes.members import REPEATS_MAX, SMALL_MAX
 from lmdbredis.errors import (
-    COUNT_NOT_POSITIVE,
-    NUMKEYS_NOT_POSITIVE,
     OUT_OF_RANGE,
     SCORE_NAN,
     SYNTAX,
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from lmdbredis.entry import Entry
 
 _PAIRS_MAX: Final = INTEGER_MAX // 2
+_IS_GREATEST: Final = {b"MAX": True, b"MIN": False}
 
 
 # --- writing ------------------------------------------------------------------------------------------------------------------
@@ -196,36 +202,18 @@ def _blocking_pop(cx: Context, words: Sequence[bytes], *, greatest: bool) -> Any
 @command("ZMPOP", flags=WRITE | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 1))
 def zmpop(cx: Context, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
     """ZMPOP numkeys key [key ...] <MIN | MAX> [COUNT count] -- Removes the members with the lowest or highest scores from the first sorted set of several that is there, and returns its key and them with their scores. O(K + M log N) for K keys and M members popped. Since 7.0.0."""
-    return _mpop(cx, *_mpop_words(numkeys, (word, following, *words))) or NULL_ARRAY
+    return _mpop(cx, *pop_words(numkeys, (word, following, *words), _IS_GREATEST)) or NULL_ARRAY
 
 
 @command("BZMPOP", flags=WRITE | BLOCKING | MOVABLEKEYS, keys_of=lambda words: keys_after_count(words, 2))
 def bzmpop(cx: Context, timeout: bytes, numkeys: bytes, word: bytes, following: bytes, *words: bytes) -> Any:
     """BZMPOP timeout numkeys key [key ...] <MIN | MAX> [COUNT count] -- As ZMPOP; waits for a member if no sorted set exists. O(K + M log N) for K keys and M members popped. Since 7.0.0."""
-    keys, greatest, members_max = _mpop_words(numkeys, (word, following, *words))
+    keys, greatest, members_max = pop_words(numkeys, (word, following, *words), _IS_GREATEST)
     wait_ms = timeout_ms(timeout, cx.now_ms)
     found = _mpop(cx, keys, greatest, members_max)
     if found is None:
         raise Wait(keys, ZSET, wait_ms, NULL_ARRAY)
     return found
-
-
-def _mpop_words(numkeys: bytes, words: Sequence[bytes]) -> tuple[Sequence[bytes], bool, int]:
-    """Return (keys, are it the highest scores, how many members at most). Raises ReplyError."""
-    arguments = Arguments(words)
-    count = at_least_one(numkeys, NUMKEYS_NOT_POSITIVE)
-    if count >= len(arguments):
-        raise ReplyError(SYNTAX)
-    keys = arguments.take(count)
-    greatest = arguments.accept(b"MAX")
-    if not greatest and not arguments.accept(b"MIN"):
-        raise ReplyError(SYNTAX)
-    members_max = 1
-    if arguments.accept(b"COUNT", 1):
-        members_max = at_least_one(arguments.next(), COUNT_NOT_POSITIVE)
-    if arguments:
-        raise ReplyError(SYNTAX)
-    return keys, greatest, members_max
 
 
 def _mpop(cx: Context, keys: Sequence[bytes], greatest: bool, members_max: int) -> list[Any] | None:
