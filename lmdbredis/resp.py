@@ -170,6 +170,7 @@ _HEADS: Final = [b"$%d\r\n" % length for length in range(1024)]
 _STATUSES: Final = {status: b"+%b\r\n" % status for status in (OK, PONG, QUEUED)}
 _ONLY_BYTES: Final = {bytes}
 _BIG_BULK_BYTES: Final = 1024
+_FEW: Final = 2  # elements of an aggregate
 
 
 def encode2(value: Any) -> bytes:
@@ -217,8 +218,11 @@ def _refuse_text(value: str) -> bytes:
 
 def _aggregate(mark: bytes, table: dict[type, Encoder]) -> Encoder:
     """Return the writer of a flat collection that begins with `mark`, elements by `table`."""
+    heads = [b"%b%d\r\n" % (mark, length) for length in range(_FEW + 1)]
 
     def encode(values: Collection[Any]) -> bytes:
+        if len(values) <= _FEW:  # what follows is quicker for many only
+            return heads[len(values)] + b"".join([table[type(value)](value) for value in values])
         if _ONLY_BYTES.issuperset(map(type, values)):
             try:
                 parts = [b"\r\n"] * (3 * len(values))
