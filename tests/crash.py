@@ -51,7 +51,7 @@ from tests.crash_units import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from lmdbredis.check import Reader
     from tests.crash_units import State, Words
@@ -506,6 +506,26 @@ class Engine:
     def close(self, *, checkpoint: bool = True) -> None:
         """Close the store."""
         self.store.close(checkpoint=checkpoint)
+
+
+def whole_or_not_at_all(directory: Path, units: Iterable[Sequence[Sequence[bytes]]]) -> None:
+    """Run units of requests that each set all keys of the store to one value of its own, and cut the log off anywhere.
+
+    Raises AssertionError if a cut leaves keys of different units.
+    """
+    engine = Engine(directory)
+    for unit in units:
+        engine.run(*unit)
+    log = next(iter((directory / "wal").glob("*.wal")))
+    end = engine.store.wal.end_lsn
+    whole = log.read_bytes()
+    engine.close(checkpoint=False)
+    chance = random.Random(1)
+    for cut in sorted(chance.sample(range(end // 2, end), 25), reverse=True):
+        log.write_bytes(whole[:cut].ljust(len(whole), b"\0"))
+        again = Engine(directory)
+        assert len({value for _, _, value in again.dump().values()}) == 1
+        again.close(checkpoint=False)
 
 
 class Recovered(NamedTuple):

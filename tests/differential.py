@@ -496,6 +496,13 @@ class Pair:
                 if reply.value != b"OK":
                     raise Mismatch(f"cannot empty the server: {show(reply)}")
 
+    def check(self, history: Sequence[object] = ()) -> None:
+        """Raise Mismatch, with what came before, if our own check finds something wrong; the oracle has no such check."""
+        if self.ours.name == "lmdbredis":
+            reply = self.clients()[0].call("DEBUG", "CHECK")
+            if reply.value != b"OK":
+                raise Mismatch(f"DEBUG CHECK: {reply.value!r} after {history}")
+
 
 def compare(
     pair: Pair,

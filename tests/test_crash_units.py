@@ -14,7 +14,7 @@ import pytest
 
 from tests.crash import Ledger, Model
 from tests.crash_units import SCRIPT, UNITS, abilities, requests, verdict
-from tests.workloads import check, durable_server, wait_until
+from tests.workloads import durable_server, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,6 @@ def test_a_crash_divides_nothing():
             server.start()
 
             assert [ledger.verify(server.client()) for ledger in ledgers] == [""] * len(ledgers)
-        check(server)
         able = abilities(server.client().call)
     assert [ledger.errors for ledger in ledgers] == [[]] * len(ledgers)
     assert {name for name in UNITS if name.decode() in able} <= names(

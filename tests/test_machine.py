@@ -409,10 +409,7 @@ class Machine(RuleBasedStateMachine):
         if getattr(self, "broken", True):
             return
         self.same_keys()
-        if self.pair.ours.name == "lmdbredis":
-            reply = self.pair.clients()[0].call("DEBUG", "CHECK")
-            if reply.value != b"OK":
-                raise Mismatch(f"DEBUG CHECK: {reply.value!r} after {self.history[-30:]}")
+        self.pair.check(self.history[-30:])
 
 
 def test_machine(pair: Pair):

@@ -295,10 +295,7 @@ class Machine(RuleBasedStateMachine):
                 same_keys(*self.pair.clients(), DATABASES)
             except Mismatch as error:
                 raise Mismatch("\n".join([str(error), "after", *history])) from error
-        if self.pair.ours.name == "lmdbredis":
-            reply = self.pair.clients()[0].call("DEBUG", "CHECK")
-            if reply.value != b"OK":
-                raise Mismatch(f"DEBUG CHECK: {reply.value!r}")
+        self.pair.check()
 
 
 def test_machine_of_several(pair: Pair):

@@ -6,7 +6,6 @@ Libraries, the sandbox and long scripts have files of their own: test_scripting_
 from __future__ import annotations
 
 import hashlib
-import random
 import subprocess
 import sys
 import threading
@@ -22,7 +21,7 @@ from lmdbredis.registry import TABLE
 from lmdbredis.scripting.scripts import EVALUATED_MAX
 from lmdbredis.watches import Later
 from tests.client import Disconnected
-from tests.crash import Engine, FaultyDisk
+from tests.crash import Engine, FaultyDisk, whole_or_not_at_all
 from tests.script_texts import SCRIPTS
 from tests.servers import Lmdbredis
 
@@ -302,20 +301,8 @@ def test_a_script_that_blocks_does_not(engine: Engine, monkeypatch: pytest.Monke
 
 def test_whole_or_not_at_all(tmp_path: Path):
     """Wherever the log is cut off, a script's effects are there all, or not at all."""
-    engine = Engine(tmp_path / "store")
     text = b"for number = 1, 5 do redis.call('SET', 'key' .. number, ARGV[1]) end"
-    for number in range(30):
-        engine.run([b"EVAL", text, b"0", b"%d" % number])
-    log = next(iter((tmp_path / "store" / "wal").glob("*.wal")))
-    end = engine.store.wal.end_lsn
-    whole = log.read_bytes()
-    engine.close(checkpoint=False)
-    chance = random.Random(1)
-    for cut in sorted(chance.sample(range(end // 2, end), 25), reverse=True):
-        log.write_bytes(whole[:cut].ljust(len(whole), b"\0"))
-        again = Engine(tmp_path / "store")
-        assert len({value for _, _, value in again.dump().values()}) == 1
-        again.close(checkpoint=False)
+    whole_or_not_at_all(tmp_path / "store", ([[b"EVAL", text, b"0", b"%d" % number]] for number in range(30)))
 
 
 @pytest.mark.slow

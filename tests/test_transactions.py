@@ -6,14 +6,13 @@ Law: an EXEC is there whole or not at all, in the replies as in the store.
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lmdbredis.errors import EXEC_ABORT, MISCONF_FULL
-from tests.crash import Engine, FaultyDisk
+from tests.crash import Engine, FaultyDisk, whole_or_not_at_all
 from tests.differential import compare, table
 
 if TYPE_CHECKING:
@@ -328,16 +327,10 @@ def test_a_failed_batch_gives_everything_back(engine: Engine, monkeypatch: pytes
 
 def test_whole_or_not_at_all(tmp_path: Path):
     """Wherever the log is cut off, a transaction is there with all its keys, or with none."""
-    engine = Engine(tmp_path / "store")
-    for number in range(30):
-        engine.run([b"MULTI"], *([b"SET", b"key%d" % key, b"%d" % number] for key in range(5)), [b"EXEC"])
-    log = next(iter((tmp_path / "store" / "wal").glob("*.wal")))
-    end = engine.store.wal.end_lsn
-    whole = log.read_bytes()
-    engine.close(checkpoint=False)
-    chance = random.Random(1)
-    for cut in sorted(chance.sample(range(end // 2, end), 25), reverse=True):
-        log.write_bytes(whole[:cut].ljust(len(whole), b"\0"))
-        again = Engine(tmp_path / "store")
-        assert len({value for _, _, value in again.dump().values()}) == 1
-        again.close(checkpoint=False)
+    whole_or_not_at_all(
+        tmp_path / "store",
+        (
+            [[b"MULTI"], *([b"SET", b"key%d" % key, b"%d" % number] for key in range(5)), [b"EXEC"]]
+            for number in range(30)
+        ),
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from tests.workloads import Worker, check, crash_in_the_middle, durable_server, needs, wait_until
+from tests.workloads import Worker, crash_in_the_middle, durable_server, needs, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,6 @@ def server() -> Iterator[Server]:
     needs(*COMMANDS)
     with durable_server() as made:
         yield made
-        check(made)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.jobs import marks
-from tests.workloads import Worker, check, crash_in_the_middle, durable_server, needs, wait_until
+from tests.workloads import Worker, crash_in_the_middle, durable_server, needs, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,6 @@ def folder(request: pytest.FixtureRequest) -> Path:
 def server(folder: Path) -> Iterator[Server]:
     with durable_server() as made:
         yield made
-        check(made)
 
 
 def program(folder: Path, server: Server, directory: Path, *words: object) -> Worker:

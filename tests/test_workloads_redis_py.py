@@ -13,7 +13,7 @@ import redis.asyncio
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from tests.workloads import WAIT_SECONDS_MAX, check, durable_server, needs, wait_until
+from tests.workloads import WAIT_SECONDS_MAX, durable_server, needs, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,6 @@ PATIENT = {"retry": Retry(ExponentialBackoff(cap=0.1, base=0.01), 100), "retry_o
 def server() -> Iterator[Server]:
     with durable_server() as made:
         yield made
-        check(made)
 
 
 @contextlib.contextmanager

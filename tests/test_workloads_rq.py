@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tests import jobs
-from tests.workloads import Worker, check, crash_in_the_middle, durable_server, needs, wait_until
+from tests.workloads import Worker, crash_in_the_middle, durable_server, needs, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,6 @@ def server() -> Iterator[Server]:
     needs(*COMMANDS)
     with durable_server() as made:
         yield made
-        check(made)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from tests import jobs
 from tests.servers import BY_NAME, POLL_SECONDS, ROOT, Server, _die_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 OURS = os.environ.get("LMDBREDIS_TEST_OURS", "lmdbredis")  # as in conftest
@@ -47,12 +47,16 @@ def needs(*commands: str) -> None:
         pytest.skip(f"the README lists as missing: {', '.join(lacking)}")
 
 
-def durable_server() -> Server:
-    """Return our server, or what stands in for it, not started: nothing acknowledged is lost when it is killed."""
+@contextlib.contextmanager
+def durable_server() -> Iterator[Server]:
+    """Start our server, or what stands in for it: nothing acknowledged is lost when it is killed. Check it in the end."""
     kind = BY_NAME[OURS]
     if not kind.available():
         pytest.skip(f"{OURS} cannot be started here")
-    return kind() if OURS == "lmdbredis" else kind("--appendfsync", "always")
+    with kind() if OURS == "lmdbredis" else kind("--appendfsync", "always") as server:
+        yield server
+        if OURS == "lmdbredis":
+            assert server.client().call("DEBUG", "CHECK").value == b"OK"
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds_max: float = WAIT_SECONDS_MAX) -> None:
@@ -62,12 +66,6 @@ def wait_until(condition: Callable[[], object], what: str, seconds_max: float = 
         if time.monotonic() > deadline:
             pytest.fail(f"waited {seconds_max} s for {what}")
         time.sleep(POLL_SECONDS)
-
-
-def check(server: Server) -> None:
-    """Fail unless our server's own check finds nothing wrong."""
-    if server.name == "lmdbredis":
-        assert server.client().call("DEBUG", "CHECK").value == b"OK"
 
 
 class Worker:
