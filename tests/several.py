@@ -39,12 +39,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from tests.client import Disconnected, Incomplete, RawClient, Reply, pack, parse
-from tests.differential import Mismatch, equal, line_words, same_keys, show
+from tests.comparison import equal
+from tests.differential import Mismatch, line_words, same_keys, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.differential import Pair, Words
+    from tests.comparison import Words
+    from tests.differential import Pair
 
     Got = list[tuple[Reply, bytes]]
 

@@ -1,4 +1,4 @@
-"""How replies about streams may differ: in what two clocks say. Rules for `differential.COMPARE`."""
+"""How replies about streams may differ: in what two clocks say. Rules for `comparison.COMPARE`."""
 
 from __future__ import annotations
 

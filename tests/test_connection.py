@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.client import Disconnected, RawClient, pack
-from tests.differential import INTEGERS, ODD_WORDS, commands_of, compare, equal, show, spaced, table
+from tests.comparison import equal
+from tests.differential import INTEGERS, ODD_WORDS, commands_of, compare, show, spaced, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,7 +25,8 @@ from tests.differential import Mismatch, compare, lines_of, same_keys
 
 if TYPE_CHECKING:
     from tests.client import Word
-    from tests.differential import Pair, Words
+    from tests.comparison import Words
+    from tests.differential import Pair
 
 DATABASES = range(4)
 KILLS_MAX = 1  # in one example: each costs a start of the interpreter

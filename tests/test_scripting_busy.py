@@ -13,7 +13,8 @@ import pytest
 
 from lmdbredis.errors import BUSY, NOT_BUSY, UNKILLABLE
 from tests.client import Disconnected, pack
-from tests.differential import equal, line_words
+from tests.comparison import equal
+from tests.differential import line_words
 from tests.servers import Lmdbredis
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tests.client import Reply
-    from tests.differential import Pair, Words
+    from tests.comparison import Words
+    from tests.differential import Pair
 
 # --- watches ---------------------------------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.client import RawClient
-    from tests.differential import Pair, Words
+    from tests.comparison import Words
+    from tests.differential import Pair
     from tests.servers import Server
 
 QUEUES = """

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.client import RawClient, Reply
-    from tests.differential import Pair, Words
+    from tests.comparison import Words
+    from tests.differential import Pair
     from tests.servers import Server
 
 # --- MONITOR -------------------------------------------------------------------------------------------------------------------------

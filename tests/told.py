@@ -10,13 +10,15 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from tests.client import pack
-from tests.differential import Mismatch, commands_of, equal, shape, show, show_words
+from tests.comparison import equal, shape
+from tests.differential import Mismatch, commands_of, show, show_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tests.client import RawClient, Reply
-    from tests.differential import Pair, Words
+    from tests.comparison import Words
+    from tests.differential import Pair
 
 EVERYTHING = "KEAmn"
 PORTION_LINES_MAX = 100
