@@ -173,7 +173,7 @@ class Database:
             coming = iter(loaded)
             cells = [next(coming) if cell is None else cell for cell in cells]
         keyspace.misses += (misses := cells.count(None))
-        if keyspace.news is not None:
+        if misses and What.MISSED in keyspace.kinds:
             keyspace.news += [
                 News(What.MISSED, self, key) for key, cell in zip(keys, cells, strict=True) if cell is None
             ]
@@ -219,7 +219,7 @@ class Database:
 
     def changed(self, entry: Entry) -> None:
         """Take note that an entry was changed; a collection that has become empty is deleted."""
-        if self.keyspace.news is not None:
+        if self.keyspace.wants_writes:
             self._tell(What.CHANGED, entry.key)
         if entry.count or entry.kind == STREAM:
             self.keyspace.dirty[entry.row_key] = entry
@@ -228,15 +228,13 @@ class Database:
 
     def replaced(self, entry: Entry) -> None:
         """Take note that elements were replaced, and that their number is what it was: only for the news."""
-        if self.keyspace.news is not None:
+        if self.keyspace.wants_writes:
             self._tell(What.REPLACED, entry.key)
 
     def put_string(self, key: bytes, value: bytes, expire_at_ms: int = 0) -> None:
         """Let `key` be the short string `value`, whatever it was before. O(log n)."""
         row_key = self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key))
         keyspace = self.keyspace
-        if keyspace.news is not None and keyspace.waited is None:
-            self.find(key)  # if its time has come, that is an event
         if expire_at_ms or len(key) > NAME_BYTES_MAX:
             cell = fmt.pack_string(value, expire_at_ms, fmt.whole_if_long(key))
         else:
@@ -253,8 +251,8 @@ class Database:
         if old is None:
             self._key_added(row_key, key)
         elif type(old) is not bytes or old[0] != STRING:
-            self._release(row_key, old)
-        if keyspace.news is not None:
+            self._overwrite(row_key, key, old)
+        if keyspace.wants_writes:
             self._tell(What.CHANGED, key)
         if expire_at_ms:
             self._expiry_added(row_key, key, expire_at_ms)
@@ -264,7 +262,7 @@ class Database:
         keyspace, prefix = self.keyspace, self.prefix
         held, rows = keyspace.cache.get, list[Row]()
         for key, value in pairs:
-            if held(row_key := prefix + key) is None and keyspace.news is None:
+            if held(row_key := prefix + key) is None and not keyspace.wants_writes:
                 rows.append((row_key, PLAIN_STRING + value))
             else:
                 self.put_string(key, value)
@@ -273,7 +271,7 @@ class Database:
             if old is None:
                 new.append(row_key[4:])
             elif old[0] != STRING:
-                self._release(row_key, old)
+                self._overwrite(row_key, row_key[4:], old)
         if new:
             self._keys_added(new)
 
@@ -284,13 +282,13 @@ class Database:
             row_key, PLAIN_STRING + value if len(key) <= NAME_BYTES_MAX else fmt.pack_string(value, 0, key)
         )
         self._key_added(row_key, key)
-        if self.keyspace.news is not None:
+        if self.keyspace.wants_writes:
             self._tell(What.CHANGED, key)
 
     def put_cell(self, key: bytes, cell: bytes) -> None:
         """Replace the cell of an existing string: same expiry, and the same id if it is in chunks."""
         self._put_cell(self.prefix + (key if len(key) <= NAME_BYTES_MAX else fmt.stored_name(key)), cell)
-        if self.keyspace.news is not None:
+        if self.keyspace.wants_writes:
             self._tell(What.CHANGED, key)
 
     def _put_cell(self, row_key: bytes, cell: bytes) -> None:
@@ -312,8 +310,8 @@ class Database:
         if old is None:
             self._key_added(row_key, key)
         else:
-            self._release(row_key, old)
-        if keyspace.news is not None:
+            self._overwrite(row_key, key, old)
+        if keyspace.wants_writes:
             self._tell(What.CHANGED, key)
         if expire_at_ms:
             self._expiry_added(row_key, key, expire_at_ms)
@@ -336,7 +334,7 @@ class Database:
 
     def _remove(self, row_key: bytes, key: bytes, found: Found, what: What = What.DELETED) -> None:
         """Delete the row and everything that belongs to it."""
-        if self.keyspace.news is not None:
+        if self.keyspace.wants_news:
             self._tell(what, key)
         self._release(row_key, found)
         self.keyspace.keys.delete(row_key)
@@ -345,6 +343,17 @@ class Database:
         self.is_dirty = True
         if self.flags & fmt.COUNTED:
             self.keyspace.ranks.open(self.keyspace.keys, self.prefix).discard(row_key[4:])
+
+    def _overwrite(self, row_key: bytes, key: bytes, old: Found) -> None:
+        """Give up what stood in a row that is written over. If its time had come, it was not there any more: the key is new."""
+        keyspace = self.keyspace
+        expire_at_ms = self.expire_at(old)
+        if expire_at_ms and expire_at_ms <= keyspace.now_ms:
+            keyspace.expired_keys += 1
+            if keyspace.wants_news:
+                self._tell(What.EXPIRED, key)
+                self._tell(What.NEW, key)
+        self._release(row_key, old)
 
     def _release(self, row_key: bytes, found: Found) -> None:
         """Give up what belongs to a cell besides its row: its expiry, and the rows of its collection."""
@@ -367,7 +376,7 @@ class Database:
         self.keys += 1
         self.is_dirty = True
         keyspace = self.keyspace
-        if keyspace.news is not None:
+        if keyspace.wants_writes:
             self._tell(What.NEW, key)
         if self.flags & fmt.COUNTED:
             keyspace.ranks.open(keyspace.keys, self.prefix).add(row_key[4:])
@@ -389,17 +398,20 @@ class Database:
     # --- news: see `news` ---------------------------------------------------------------------------------------------------
 
     def _tell(self, what: What, key: bytes, source: tuple[Database, bytes] | None = None) -> None:
-        """Tell who wants the news, if it is of a key that he waits for; the caller has looked that somebody does."""
+        """Tell who wants the news; the caller has looked that somebody wants any."""
         keyspace = self.keyspace
-        assert keyspace.news is not None
-        waited = keyspace.waited
-        if waited is None or source is not None or what == What.ALL or (self.number, key) in waited:
+        if (
+            what in keyspace.kinds
+            or (self.number, key) in keyspace.waited
+            or source is not None
+            or (what == What.ALL and keyspace.wants_writes)
+        ):
             keyspace.news.append(News(what, self, key, source))
 
     def _missed(self, key: bytes) -> None:
         """Take note of a key that was to be read and is not there."""
         self.keyspace.misses += 1
-        if self.keyspace.news is not None:
+        if self.keyspace.wants_news:
             self._tell(What.MISSED, key)
 
     # --- expiry --------------------------------------------------------------------------------------------------------------------
@@ -424,12 +436,12 @@ class Database:
             )
         if expire_at_ms:
             self._expiry_added(row_key, key, expire_at_ms)
-        elif self.keyspace.news is not None:
+        elif self.keyspace.wants_writes:
             self._tell(What.PERSISTED, key)
 
     def _expiry_added(self, row_key: bytes, key: bytes, expire_at_ms: int) -> None:
         self.keyspace.expires.put(fmt.pack_u64(expire_at_ms) + row_key, fmt.whole_if_long(key))
-        if self.keyspace.news is not None:
+        if self.keyspace.wants_writes:
             self._tell(What.EXPIRY, key)
         self.volatile += 1
         self.expire_sum_ms += expire_at_ms
@@ -467,7 +479,7 @@ class Database:
             )
             target.keyspace.cache.drop(new_row_key)
         target._key_added(new_row_key, new_key)
-        if keyspace.news is not None:
+        if keyspace.wants_writes:
             target._tell(What.MOVED, new_key, (self, key))
         if expire_at_ms:
             keyspace.expires.put(fmt.pack_u64(expire_at_ms) + new_row_key, whole)
@@ -521,7 +533,7 @@ class Database:
     def flush(self) -> None:
         """Delete every key: the number leads to a new keyspace, the old one is garbage. O(1)."""
         if self.keys:
-            if self.keyspace.news is not None:
+            if self.keyspace.wants_writes:
                 self._tell(What.ALL, b"")
             self.keyspace.discard_keyspace(self)
             self.lead_to(self.keyspace.new_keyspace(), b"")

@@ -141,6 +141,13 @@ _PLAIN: Final = {
     What.MISSED: ("m", b"keymiss"),
 }
 
+_NEWS_OF: Final[dict[str, frozenset[What]]] = {  # classes that are not of writes: letter -> their news
+    "x": frozenset({What.EXPIRED}),
+    "m": frozenset({What.MISSED}),
+    "e": frozenset(),  # nothing is evicted here
+    "d": frozenset(),  # nor are there modules
+}
+
 
 class Events:
     """Who wants which events."""
@@ -156,6 +163,12 @@ class Events:
             classes |= _ALL_CLASSES
         self._to_keyspace, self._to_keyevent = "K" in letters, "E" in letters
         self.classes = frozenset(classes if self._to_keyspace or self._to_keyevent else ())
+
+    def kinds(self) -> frozenset[What]:
+        """Return the news that events are made of. Those of writes come together or not at all: some events hang on several."""
+        if self.classes <= _NEWS_OF.keys():
+            return frozenset().union(*(_NEWS_OF[letter] for letter in self.classes))
+        return frozenset(What)
 
     def messages(self, name: str, words: Sequence[bytes], news: Iterable[News]) -> Iterator[tuple[bytes, bytes]]:
         """Yield (channel, message) for each event that the news of one command are, and somebody wants."""

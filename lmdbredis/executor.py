@@ -152,7 +152,7 @@ class Executor(Runs):
         ready = self.waiters.ready
         slow_ns = self.slow_ns
         room = BATCH_REQUESTS_MAX
-        if not self.is_watched:
+        if self.may_run:
             sessions, ran = self.execute_runs(sessions)
             room -= ran
         before_ns = clock()
@@ -211,7 +211,7 @@ class Executor(Runs):
                     break
                 except Wait as wait:
                     if keyspace.news:
-                        self.tell("", (), 0)
+                        self.tell(command.name, words, 0)  # type: ignore[union-attr]
                         self.serve()
                     value = self.wait(session, command, words, wait)  # type: ignore[arg-type]
                 except (SyncFailed, HandlerFailed):

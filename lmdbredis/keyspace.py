@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import format as fmt
 from lmdbredis.cache import Cache
 from lmdbredis.database import Database
-from lmdbredis.news import News, What
+from lmdbredis.news import NO_WRITES, News, What
 from lmdbredis.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -49,10 +49,11 @@ class Keyspace:
         self.now_ms = 0  # told by the executor, once for a batch
         self.may_expire = True  # law 1 of `database`
         self.next_expire_ms = 0  # no key expires before this; 0 = look
-        self.news: list[News] | None = None  # see `news`; None: nobody wants them
-        self.waited: Container[tuple[int, bytes]] | None = (
-            None  # of these keys alone (database number, key); None: of all
-        )
+        self.news: list[News] = []  # see `news`, as are the next four: read them anywhere, set them with `want_news`
+        self.kinds: frozenset[What] = frozenset()  # what is told of every key
+        self.waited: Container[tuple[int, bytes]] = ()  # the keys (database number, key) of which everything is told
+        self.wants_news = False  # somebody wants to be told something
+        self.wants_writes = False  # it may be that a key was written to
         self.databases_changed = False
         self.hits = 0
         self.loads = 0  # strings read from LMDB
@@ -71,8 +72,7 @@ class Keyspace:
         self.parts.clear()
         self.dirty_parts.clear()
         self.decks.clear()
-        if self.news:
-            self.news.clear()
+        self.news.clear()
         self.next_expire_ms = 0
         self.databases_changed = False
         self._ids = iter(range(0))
@@ -117,6 +117,12 @@ class Keyspace:
             self.store.meta.put(fmt.META_DATABASES, fmt.pack_databases(keyspaces))
             self.databases_changed = False
 
+    def want_news(self, kinds: frozenset[What], waited: Container[tuple[int, bytes]]) -> None:
+        """Tell of these kinds of news whatever the key, and of these keys whatever the news."""
+        self.kinds, self.waited = kinds, waited
+        self.wants_news = bool(kinds or waited)
+        self.wants_writes = bool(kinds - NO_WRITES or waited)
+
     # --- ids ---------------------------------------------------------------------------------------------------------------
 
     def next_id(self) -> int:
@@ -157,7 +163,7 @@ class Keyspace:
             setattr(a, name, his)
             setattr(b, name, mine)
         self.databases_changed = True
-        if self.news is not None:
+        if self.wants_writes:
             self.news += [News(What.ALL, a, b""), News(What.ALL, b, b"")]
 
     def flush(self) -> None:

@@ -8,7 +8,7 @@ Laws:
 
 1. What a session gets besides the replies of its turn is laid into its `pushed`, and it is `heard`; who runs the batch sends it.
 2. Whatever is done to a session can be undone: `if_undone` (law 2 of `executor`).
-3. Nobody pays for what nobody wants: `is_watched` is false, and the keyspace's news are None, unless somebody does.
+3. Nobody pays for what nobody wants: `is_watched` is false, and the keyspace makes no news, unless somebody does.
 4. Clients that wait are served when the outermost command is done, as themselves, first come, first served.
 
 The executor is one (`executor.Executor`); it knows no sockets, and its clock is told.
@@ -25,6 +25,7 @@ from lmdbredis.blocking import Wait, Waiters, Waiting
 from lmdbredis.database import kind_of
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
 from lmdbredis.events import Events
+from lmdbredis.news import What
 from lmdbredis.observers import Observers
 from lmdbredis.pauses import Pauses
 from lmdbredis.pubsub import Hub, Kind
@@ -93,6 +94,7 @@ class Lobby:
         self.resumed: dict[Session, None] = {}  # who waits no more, and may have requests left
         self.refusal: str | None = None  # why writes are refused, None = they are not
         self.is_watched = False  # no request may take the straight way
+        self.may_run = True  # requests for the same may be run together
         self.in_script = False  # a script is asking, not the session itself
         self.in_transaction = False  # EXEC is running
         self.commands_run = 0
@@ -125,18 +127,9 @@ class Lobby:
         keyspace = self.keyspace
         # A read that finds an expired key must not write while nobody may.
         keyspace.may_expire = self.refusal is None and not self.pauses.is_on
-        if not self.events.classes and not len(self.waiters):
-            keyspace.news = None
-        elif keyspace.news is None:
-            keyspace.news = []
-        keyspace.waited = None if self.events.classes else self.waiters
-        self.is_watched = bool(
-            self.refusal is not None
-            or self.failed
-            or self.events.classes
-            or self.observers.monitors
-            or self.pauses.is_on
-        )
+        keyspace.want_news(self.events.kinds(), self.waiters)
+        self.is_watched = bool(self.refusal is not None or self.failed or self.observers.monitors or self.pauses.is_on)
+        self.may_run = not self.is_watched and self.events.kinds() <= {What.EXPIRED}
 
     def end(self) -> None:
         """Do what waits for the record."""
@@ -239,7 +232,7 @@ class Lobby:
     def _stand(self, waiting: Waiting) -> None:
         self.waiters.add(waiting)
         waiting.session.gate |= Gate.WAITS
-        if self.keyspace.news is None:
+        if not self.keyspace.wants_writes:
             self.look()
 
     def _go(self, session: Session) -> None:
@@ -365,7 +358,7 @@ class Lobby:
         With `again` it was shown to those who watch when it was run first. Raises what its handler raises: ReplyError, and
         Wait, if the caller may not wait: then `nothing` is the reply.
         """
-        if not self.is_watched and self.keyspace.news is None:  # as below, but for what nobody wants
+        if not self.is_watched and not self.keyspace.wants_news:  # as below, but for what nobody wants
             before_ns = self.clock()
             try:
                 value = command.handler(self.cx, *words[command.name_words :])
@@ -381,8 +374,7 @@ class Lobby:
         shows = self.observers.monitors and not (again or command.flags & _UNSHOWN or command.name == "quit")
         if self.observers.monitors and command.name in _SHOWN_FIRST:
             self.show(words)
-        news = self.keyspace.news
-        start = 0 if news is None else len(news)
+        start = len(self.keyspace.news)
         before_ns = self.clock()
         try:
             value = command.handler(self.cx, *words[command.name_words :])
@@ -415,7 +407,6 @@ class Lobby:
     def tell(self, name: str, words: Sequence[bytes], start: int) -> None:
         """Tell of what a command has done, from a place in the news on: events, and keys that somebody waits for."""
         news = self.keyspace.news
-        assert news is not None
         part = news[start:]
         del news[start:]
         if self.events.classes:

@@ -1,16 +1,20 @@
 """News: what has happened to keys, for whoever waits for that: key events, blocked clients.
 
-Theory. Whatever a command does to a key, it does through a few functions of the keyspace. While somebody wants the news
-(`Keyspace.news` is a list, else None), those functions tell what they did, in order, and the executor reads the list after each
-command. So no command and no datatype knows of key events or of clients that wait.
+Theory. Whatever a command does to a key, it does through a few functions of the keyspace. Those functions tell what they did, in
+order (`Keyspace.news`), if somebody wants to know (`Keyspace.want_news`), and the executor reads the list after each command. So no
+command and no datatype knows of key events or of clients that wait.
 
-Law: news name what happened to keys, not which command did it; that, the reader knows.
+Laws:
+
+1. News name what happened to keys, not which command did it; that, the reader knows.
+2. Who wants one kind of news does not have the others made: above all, who wants to hear of keys that expire does not slow down
+   writes (`NO_WRITES`).
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from lmdbredis.database import Database
@@ -29,6 +33,9 @@ class What(IntEnum):
     MISSED = 7  # it was to be read, and is not there
     REPLACED = 8  # as CHANGED, but there is not more of it than before: nobody who waits has something to find
     ALL = 9  # every key of the database may be another: FLUSHDB, SWAPDB
+
+
+NO_WRITES: Final = frozenset({What.EXPIRED, What.MISSED})  # what may happen to a key without a command that writes it
 
 
 class News(NamedTuple):

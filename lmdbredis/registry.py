@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import IntFlag, auto
 from itertools import groupby
@@ -267,11 +268,15 @@ def alike(handler: Handler) -> Handler:
     def run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any]:
         values: dict[tuple[bytes, ...], Any] = {}
         asked = [tuple(words[1:]) for words in requests]
-        for arguments in set(asked):
+        keyspace = cx.keyspace
+        for arguments, times in Counter(asked).items():
+            hits, misses = keyspace.hits, keyspace.misses
             try:
                 values[arguments] = handler(cx, *arguments)
             except ReplyError as error:
                 values[arguments] = error
+            keyspace.hits += (keyspace.hits - hits) * (times - 1)
+            keyspace.misses += (keyspace.misses - misses) * (times - 1)
         return [values[arguments] for arguments in asked]
 
     found.run = run

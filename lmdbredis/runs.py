@@ -6,7 +6,7 @@ else, are taken together, and the command's `run` (see `registry.command`) pays 
 A transaction's commands are run alike: those in a row that are the same.
 
 Laws: a run's replies and rows are those of its requests one by one (tests/test_runs.py); nobody waits for the keys of a run; while
-anybody watches, there are none.
+anybody watches, or wants events of writes, there are none.
 """
 
 from __future__ import annotations
@@ -124,15 +124,17 @@ class Runs(Lobby):
         return True
 
     def _run(self, command: Command, requests: list[list[bytes]], sessions: Sequence[Session]) -> list[Any] | None:
-        """Return what the command's `run` returns, counted. Nobody waits for these keys, so nobody wants the news of them."""
+        """Return what the command's `run` returns, counted. Nobody waits for these keys: what is written to them is no news."""
         assert command.run is not None
         keyspace = self.keyspace
-        news, keyspace.news = keyspace.news, None
+        wants_writes, keyspace.wants_writes = keyspace.wants_writes, False
         before_ns = self.clock()
         try:
             values = command.run(self.cx, requests)
         finally:
-            keyspace.news = news
+            keyspace.wants_writes = wants_writes
+        if keyspace.news:  # keys that expired or were missed
+            self.tell("", (), 0)
         if values is None:
             return None
         elapsed_ns = self.clock() - before_ns
@@ -159,8 +161,8 @@ class Runs(Lobby):
             if (
                 command.run is not None
                 and len(requests) >= _RUN_REQUESTS_MIN
-                and not self.is_watched
-                and self.keyspace.news is None
+                and self.may_run
+                and not self.keyspace.wants_writes
                 and all(len(words) == command.words_min for words in requests)
                 and (found := self._run(command, requests, ())) is not None
             ):

@@ -57,12 +57,15 @@ VALUES = [b"", b"v", b"12", b"x" * 3000, b"y" * 20_000]
 
 
 class Clients:
-    """An engine with many sessions."""
+    """An engine with many sessions, and one more that hears of all key events that the setting `events` makes."""
 
-    def __init__(self, directory: Path) -> None:
-        self.engine = Engine(directory)
+    def __init__(self, directory: Path, events: str = "") -> None:
+        self.engine = Engine(directory, None, "--notify-keyspace-events", events)
         first = self.engine.session
         self.sessions = [Session(1000 + number, first.database, "", "", 0) for number in range(CLIENTS)]
+        self.listener = first
+        self.engine.run([b"PSUBSCRIBE", b"__key*"])
+        first.output = b""
         for request in INITIAL:
             self.alone([(0, request)])
 
@@ -92,6 +95,11 @@ class Clients:
             got[number] += self.together([(number, request)])[number]
         return got
 
+    def heard(self) -> list[bytes]:
+        """Return the messages that the listener got since the last time. Requests of several clients have no order."""
+        output, self.listener.output = self.listener.output, b""
+        return sorted(output.split(b"*4\r\n"))
+
     def close(self) -> Any:
         """Check and close; return what was there, but for keys that are to be expired."""
         now_ms = self.engine.clock_ms
@@ -99,6 +107,11 @@ class Clients:
         assert self.engine.check() == []
         self.engine.close()
         return state
+
+
+def _counts(clients: Clients) -> tuple[int, int]:
+    keyspace = clients.engine.keyspace
+    return keyspace.hits, keyspace.misses
 
 
 @pytest.fixture
@@ -145,23 +158,53 @@ def test_every_run_is_tested():
     assert sorted(WORDS) == sorted({found.name.upper() for found in TABLE.values() if found.run is not None})
 
 
-@given(st.lists(st.tuples(batches, st.sampled_from(["", "commit", "tick"])), min_size=1, max_size=8))
+@given(
+    st.lists(st.tuples(batches, st.sampled_from(["", "commit", "tick", "found late"])), min_size=1, max_size=8),
+    st.sampled_from(["", "KEx", "KEm", "KEAmn"]),
+)
 def test_runs_are_as_one_by_one(
-    tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[list[tuple[int, Request]], str]]
+    tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[list[tuple[int, Request]], str]], events: str
 ):
-    """Whatever is asked, in a commit or not, with keys of every type: each client gets what it would get alone."""
+    """Whatever is asked, in a commit or not, with keys of every type: each client gets what it would get alone, and as many events."""
     directory = tmp_path_factory.mktemp("runs")
-    one, other = Clients(directory / "one"), Clients(directory / "other")
+    one, other = Clients(directory / "one", events), Clients(directory / "other", events)
     for asked, between in plan:
         asked.sort(key=lambda pair: pair[0])
         assert other.alone(asked) == one.together(asked)
+        assert other.heard() == one.heard()
         if between == "commit":
             one.engine.store.begin_commit()
         elif between == "tick":
             one.engine.tick(15)
             other.engine.tick(15)
+        elif between == "found late":  # a key whose time has come is still stored when it is asked for
+            one.engine.clock_ms += 15
+            other.engine.clock_ms += 15
+        assert _counts(other) == _counts(one)
 
     assert other.close() == one.close()
+
+
+@pytest.mark.parametrize(("events", "runs"), [("Ex", 1), ("KEx", 1), ("KExm", 0), ("KEn", 0)])
+def test_runs_tell_of_expiry(tmp_path: Path, events: str, runs: int, monkeypatch: pytest.MonkeyPatch):
+    """Who wants to hear of keys that expire gets told of one that a run writes over, and only events of writes end the runs."""
+    clients = Clients(tmp_path / "one", events)
+    clients.engine.clock_ms += 30
+    command = TABLE[b"SET"]
+    run, sizes = command.run, []
+    assert run is not None
+
+    def counted(cx: Any, requests: Any) -> Any:
+        sizes.append(len(requests))
+        return run(cx, requests)
+
+    monkeypatch.setattr(command, "run", counted)
+    clients.heard()
+    clients.together([(number, [b"SET", b"soon", b"v%d" % number]) for number in range(CLIENTS)])
+
+    assert [CLIENTS] * runs == sizes
+    assert sum(b"expired" in message for message in clients.heard()) == len(events.strip("xmn")) * ("x" in events)
+    clients.close()
 
 
 def test_each_client_gets_its_own(pair: tuple[Clients, Clients]):
