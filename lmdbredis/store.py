@@ -22,7 +22,7 @@ Laws:
 5. A failing sync is final (`SyncFailed`); a full disk is not (`DiskFull`): what was appended is kept, what was not is gone. A
    commit that fails leaves the snapshot before it as it was. LMDB says EIO where a write stopped half way, which a full disk does.
 
-It does not know what rows mean, nor time, nor sockets. Only this room imports lmdb.
+It does not know what rows mean, nor time, nor sockets. Only this room and `snapshots` import lmdb.
 """
 
 from __future__ import annotations
@@ -42,16 +42,14 @@ from lmdbredis import format as fmt
 from lmdbredis import wal
 from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
-from lmdbredis.table import Row, Table
+from lmdbredis.snapshots import MAP_BYTES_DEFAULT, READERS_MAX, Copy, Reader
+from lmdbredis.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-MAP_BYTES_DEFAULT: Final = 1 << 40
 SEGMENT_BYTES_DEFAULT: Final = 64 << 20
-_READERS_MAX: Final = 126
-_KEY_BYTES_MAX: Final = 511
 _WARM_THREADS: Final = 4
 _DRAIN_ROWS: Final = 128  # rows that one `drain` takes from the overlay into LMDB
 _FREED_ROWS: Final = 1024  # and that it frees
@@ -124,7 +122,7 @@ class Store:
         self.control = self._restore_synced_snapshot() or fmt.Control(replid)
         self._env = lmdb.open(
             str(self.directory), map_size=map_bytes, max_dbs=32, sync=False, metasync=False,
-            readahead=False, meminit=False, max_readers=_READERS_MAX,
+            readahead=False, meminit=False, max_readers=READERS_MAX,
         )  # fmt: skip
         self._env.reader_check()  # readers that were killed pin pages
         self._data_fd = os.open(self.directory / "data.mdb", os.O_RDWR)
@@ -561,6 +559,10 @@ class Store:
         """Return the rows as the open transaction holds them; `settle` first. Good until the next row is put."""
         return Reader(self._txn, {table.number: table.handle for table in self.tables})
 
+    def copy(self) -> Copy:
+        """Return the last commit's pages, to be copied. Raises StorageError."""
+        return Copy(self.directory, self._env.begin(), self.meta.handle)
+
     def info(self) -> dict[str, int]:
         """Return sizes in bytes and counts: the data file, the log, pages in use."""
         info = self._env.info()
@@ -570,63 +572,3 @@ class Store:
             "used_bytes": (info["last_pgno"] + 1) * self._env.stat()["psize"],
             "readers": info["num_readers"],
         }
-
-
-class Reader:
-    """The rows of one snapshot, for whoever reads them all: a check, a copy. Raises StorageError where the engine fails."""
-
-    def __init__(self, transaction: Any, handles: dict[int, Any]) -> None:
-        self._transaction = transaction
-        self._handles = handles  # by number; a table that was never made is absent
-
-    def get(self, table: int, key: bytes) -> bytes | None:
-        """Return the row's value, None if there is no such row."""
-        if table not in self._handles or not 0 < len(key) <= _KEY_BYTES_MAX:
-            return None
-        try:
-            return self._transaction.get(key, None, self._handles[table])  # type: ignore[no-any-return]
-        except lmdb.Error as error:
-            raise StorageError(str(error)) from error
-
-    def rows(self, table: int, start: bytes = b"") -> Iterator[Row]:
-        """Yield the rows from the first whose key is >= `start`, ascending."""
-        if table not in self._handles:
-            return
-        try:
-            with self._transaction.cursor(self._handles[table]) as cursor:
-                if cursor.set_range(start):
-                    yield from cursor.iternext()
-        except lmdb.Error as error:
-            raise StorageError(str(error)) from error
-
-
-class ReadOnly(Reader):
-    """The newest commit in a directory, to be read while a server may go on writing. Raises StorageError.
-
-    It is one moment: the batch that ended at `lsn`, which is LMDB's snapshot number `txnid`.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        try:
-            self._env = lmdb.open(
-                str(directory), map_size=MAP_BYTES_DEFAULT, max_dbs=32, readonly=True, create=False, readahead=False, max_readers=_READERS_MAX,
-            )  # fmt: skip
-        except lmdb.Error as error:
-            raise StorageError(f"data.mdb cannot be opened: {error}") from error
-        try:
-            handles = {}
-            for number, name in fmt.TABLE_NAMES.items():
-                with suppress(lmdb.NotFoundError):
-                    handles[number] = self._env.open_db(name, create=False)
-            super().__init__(self._env.begin(), handles)
-        except lmdb.Error as error:
-            self._env.close()
-            raise StorageError(f"data.mdb cannot be read: {error}") from error
-        row = self.get(fmt.META, fmt.META_LSN)
-        self.lsn = fmt.unpack_u64(row) if row is not None and len(row) == 8 else 0
-        self.txnid = int(self._transaction.id())
-
-    def close(self) -> None:
-        """Let the snapshot go: until then the server cannot reuse its pages."""
-        self._transaction.abort()
-        self._env.close()

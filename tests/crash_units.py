@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable, Sequence
 
-    from lmdbredis.store import Reader
+    from lmdbredis.snapshots import Reader
     from tests.client import RawClient, Reply
 
 UNITS = (b"EXEC", b"EVAL")

@@ -34,7 +34,7 @@ OUTSIDE_WORLD = {
 CHANCE_CALLS = {"urandom", "getrandom"}
 # Who may import what nobody else may.
 ONLY = {
-    "lmdb": {"store"},
+    "lmdb": {"snapshots", "store"},
     "struct": {"format"},
     "msgpack": {"format"},
     "hiredis": {"resp", "requests"},

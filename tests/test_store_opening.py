@@ -16,7 +16,8 @@ from lmdb import verify
 
 from lmdbredis import format as fmt
 from lmdbredis.errors import StorageError, SyncFailed
-from lmdbredis.store import ReadOnly, Store
+from lmdbredis.snapshots import ReadOnly
+from lmdbredis.store import Store
 from lmdbredis.table import Table
 from tests.crash import FaultyDisk, PowerDisk
 from tests.stores import REPLID, HeldDisk, killed, open_store, plain, put, reopened, rows, running

@@ -15,7 +15,7 @@ import pytest
 
 from lmdbredis import format as fmt
 from lmdbredis import wal
-from lmdbredis.store import ReadOnly
+from lmdbredis.snapshots import ReadOnly
 from tests.crash import Engine, Load
 from tests.servers import ROOT, Lmdbredis
 from tools.main import main

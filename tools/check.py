@@ -17,7 +17,7 @@ from lmdbredis import format as fmt
 from lmdbredis import wal
 from lmdbredis.check import check
 from lmdbredis.errors import StorageError
-from lmdbredis.store import ReadOnly
+from lmdbredis.snapshots import ReadOnly
 
 from .wal import records
 
