@@ -193,6 +193,7 @@ _GROUPS: Final = {
     "config": "server",
     "command": "server",
     "debug": "server",
+    "backup": "server",
 }
 _SERVER: Final = frozenset({"dbsize", "flushall", "flushdb", "swapdb"})  # stand with the keys
 _OF_GROUP: Final = {

@@ -181,6 +181,7 @@ class Config:
     wal_segment_size_bytes: int
     checkpoint_interval_ms: int
     checkpoint_dirty: int  # rows
+    backup_hold_max_s: int
     hot_layer_size_bytes: int
     maxmemory_bytes: int
     maxmemory_policy: str

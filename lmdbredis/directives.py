@@ -188,6 +188,9 @@ _LIVE = (
         _row("wal-segment-size", Memory(2**16), "67108864", change=START, why="ours: one file of the write-ahead log"),
         _row("checkpoint-interval", FROM_ONE, "1000", unit="ms", why="ours: the longest time between checkpoints"),
         _row("checkpoint-dirty", FROM_ONE, "20000", why="ours: rows changed that start a checkpoint early"),
+        _row(
+            "backup-hold-max", FROM_ONE, "3600", unit="s", why="ours: how long BACKUP START holds checkpoints at most"
+        ),
         _row("hot-layer-size", MEMORY, "67108864", why="ours: memory for decoded entries; 0 turns it off"),
     ),
     _group(

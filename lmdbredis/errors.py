@@ -199,6 +199,15 @@ TOO_MANY_CLIENTS: Final = "The operating system is not able to handle the specif
 LISTENS_ALREADY: Final = "lmdbredis listens where it was told to at start: restart it to change this"
 CONFIG_REWRITE: Final = "ERR Rewriting config file: %s"
 SAVE_FAILED: Final = "ERR the checkpoint failed: %s. The log has everything that was acknowledged"
+HOLD_TAKEN: Final = "ERR a backup holds checkpoints already%s: BACKUP STOP ends that, BACKUP STATUS tells more"
+HOLD_BEGINS: Final = "ERR the checkpoint that BACKUP START begins with is being made: wait for its reply"
+HOLD_NONE: Final = "ERR no backup holds checkpoints"
+HOLD_ENDED: Final = "ERR the hold ended by itself, so a copy may not be whole: %s"  # with one of the next three
+HOLD_OVERDUE: Final = "its time limit (backup-hold-max) was over"
+HOLD_DISK_FULL: Final = "the disk was full, and a checkpoint may make room"
+HOLD_BROKEN: Final = "a checkpoint was made that could not wait"
+HOLD_NAME: Final = "ERR a backup's name is one word of printable ASCII characters"
+SAVE_HELD: Final = "ERR a backup holds checkpoints%s: BACKUP STOP ends that. The log has everything"
 DEBUG_REFUSED: Final = (
     'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local connection, '
     "otherwise you need to set this option in the configuration file, and then restart the server."

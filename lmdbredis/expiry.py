@@ -16,7 +16,9 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis import format as fmt
-from lmdbredis.errors import DiskFull
+from lmdbredis.errors import HOLD_BROKEN, HOLD_DISK_FULL, HOLD_ENDED, HOLD_OVERDUE, DiskFull, ReplyError
+from lmdbredis.holds import Stage
+from lmdbredis.resp import OK
 from lmdbredis.table import Table, after_prefix
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ class Upkeep:
         busy = False
         try:
             self._store.poll()
+            if self._executor.hold.is_on:
+                self._hold(clock_ms)
             if self._executor.refusal is not None:
                 self._probe(clock_ms)
             if self._executor.refusal is None:
@@ -90,8 +94,31 @@ class Upkeep:
         ):
             self._checkpoint_due_ms = clock_ms + config.checkpoint_interval_ms
             store.begin_commit()
-        if clock_ms >= self._sync_due_ms and store.begin_sync():
+        if clock_ms >= self._sync_due_ms and not store.is_held and store.begin_sync():
             self._sync_due_ms = clock_ms + config.checkpoint_interval_ms
+
+    def _hold(self, clock_ms: int) -> None:
+        """Go on with a hold of checkpoints: towards its beginning, or to its end. Raises DiskFull, SyncFailed."""
+        executor, store = self._executor, self._store
+        hold = executor.hold
+        asked = None if hold.session is None else executor.waiters.of(hold.session)
+        why, is_made = "", False
+        if executor.refusal is not None:
+            why = HOLD_DISK_FULL
+        elif hold.is_over(clock_ms, executor.config.backup_hold_max_s * 1000):
+            why = HOLD_OVERDUE
+        elif hold.stage is Stage.HELD:
+            why = HOLD_BROKEN if hold.is_broken(store) else ""
+        elif asked is None or asked.command.name != "backup|start":
+            hold.end(store)  # who asked is gone
+        else:
+            is_made = hold.advance(store)
+        if why:
+            log.warning("The hold of checkpoints%s has ended by itself: %s", hold.called(), why)
+            hold.end(store, why)
+        if asked is not None and (why or is_made):
+            executor.answer(asked, ReplyError(HOLD_ENDED % why) if why else OK)
+            executor.end()
 
     def save_soon(self) -> None:
         """Let the next tick begin a checkpoint: BGSAVE."""

@@ -170,6 +170,7 @@ def _persistence(cx: Context, facts: Facts) -> Fields:
     store, is_full = cx.keyspace.store, cx.executor.refusal is not None
     status = "err" if is_full else "ok"
     return {
+        **_hold(cx),
         **_zeros("loading async_loading current_cow_peak current_cow_size current_cow_size_age"),
         "current_fork_perc": "0.00",
         **_zeros("current_save_keys_processed current_save_keys_total"),
@@ -196,6 +197,19 @@ def _persistence(cx: Context, facts: Facts) -> Fields:
         "aof_pending_bio_fsync": 0,
         "aof_delayed_fsync": 0,
     }
+
+
+def _hold(cx: Context) -> Fields:
+    """Tell of checkpoints that BACKUP START holds; as seconds since 1970, and seconds."""
+    hold = cx.executor.hold
+    fields = {"backup_in_progress": int(hold.is_on)}
+    if hold.is_on:
+        fields |= {
+            "backup_name": hold.name.decode(),
+            "backup_since": hold.since_ms // 1000,
+            "backup_seconds_left": hold.left_ms // 1000,
+        }
+    return fields
 
 
 def _storage(cx: Context, facts: Facts) -> Fields:

@@ -25,6 +25,7 @@ from lmdbredis.blocking import Wait, Waiters, Waiting
 from lmdbredis.database import kind_of
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
 from lmdbredis.events import Events
+from lmdbredis.holds import Hold
 from lmdbredis.news import What
 from lmdbredis.observers import Observers
 from lmdbredis.pauses import Pauses
@@ -89,6 +90,7 @@ class Lobby:
         self.events = Events()
         self.observers = Observers()
         self.pauses = Pauses()
+        self.hold = Hold()  # checkpoints that wait for whoever copies the directory
         self.scripting = Scripting(self.cx)
         self.heard: dict[Session, None] = {}  # who was sent something besides the replies of its turn
         self.resumed: dict[Session, None] = {}  # who waits no more, and may have requests left
@@ -118,6 +120,7 @@ class Lobby:
             before.observers,
             before.pauses,
         )
+        self.hold = before.hold
         self.heard, self.resumed, self.commands_run = before.heard, before.resumed, before.commands_run
         self.scripting.take_over(before.scripting.scripts)
         self.look()

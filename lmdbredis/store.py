@@ -55,6 +55,9 @@ _DRAIN_ROWS: Final = 128  # rows that one `drain` takes from the overlay into LM
 _FREED_ROWS: Final = 1024  # and that it frees
 _LAZY_ROWS_MAX: Final = 16_384  # but for so many, and for a commit
 _REPLAY_ROWS: Final = 200_000  # rows of the log that are held in memory while it is replayed at start
+# What waits in memory for a commit while checkpoints are held, at most: rows, and bytes of the log.
+_HELD_ROWS: Final = 200_000
+_HELD_BYTES: Final = 256 << 20
 
 EngineFull = (lmdb.MapFullError, lmdb.DiskError)  # no room in the map or on the disk
 _FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})  # law 5
@@ -100,6 +103,7 @@ class Store:
         self._committing: Future[Any] | None = None
         self._committing_lsn = 0
         self._syncing: Future[fmt.Control] | None = None
+        self.is_held = False  # checkpoints are held: see `holds`
         self._synced_commits = 0  # of `commits`, how many the sync that began last covers
         self.has_backlog = False  # the overlay may hold rows that the open transaction could take: `drain`
         self._spent: list[fmt.Rows] = []  # overlays of commits that are done
@@ -208,9 +212,9 @@ class Store:
         return fmt.unpack_u64(row) if row is not None else 0
 
     def close(self, *, checkpoint: bool = True) -> None:
-        """Close; with a checkpoint, so that the next opening replays nothing. Raises DiskFull, SyncFailed."""
+        """Close; with a checkpoint, so that the next opening replays nothing, unless they are held. Raises DiskFull, SyncFailed."""
         try:
-            if checkpoint:
+            if checkpoint and not self.is_held:  # who copies the directory may go on: the log has everything
                 self.checkpoint()
             else:
                 self._wait_for_commit()
@@ -347,6 +351,11 @@ class Store:
         return self._committing is not None
 
     @property
+    def is_syncing(self) -> bool:
+        """Tell whether a snapshot is being made durable."""
+        return self._syncing is not None
+
+    @property
     def waiting_rows(self) -> int:
         """Return how many rows wait in memory for the commit that is on its way."""
         return self.dirty_rows if self._committing is not None else 0
@@ -357,12 +366,21 @@ class Store:
             wait([self._committing], seconds_max)
             self.poll()
 
-    def begin_commit(self) -> None:
+    def begin_commit(self, *, is_held_back: bool = True) -> None:
         """Begin to commit the open transaction in the writer thread. Between batches only. Raises DiskFull: then `repair`.
+
+        While checkpoints are held it does so only when much waits in memory, unless it is not to be held back.
 
         Rows that no batch put (bookkeeping of an opening) are logged first: what only a commit holds, going back to the
         synced snapshot would lose.
         """
+        if (
+            is_held_back
+            and self.is_held
+            and self.dirty_rows < _HELD_ROWS
+            and self.wal.end_lsn - self.committed_lsn < _HELD_BYTES
+        ):
+            return
         self.append(self._time_ms)
         self._begin_commit(self.wal.end_lsn)
 
@@ -474,7 +492,8 @@ class Store:
         self._pin = pin
 
     def checkpoint(self) -> None:
-        """Commit and sync everything, here and now. Raises DiskFull, SyncFailed."""
+        """Commit and sync everything, here and now, which ends a hold. Raises DiskFull, SyncFailed."""
+        self.release()
         self._wait_for_commit()
         self.begin_commit()
         self._wait_for_commit()
@@ -485,6 +504,15 @@ class Store:
             assert self._syncing is not None
             self._syncing.exception()
             self._finish_sync()
+
+    def hold(self) -> None:
+        """Hold checkpoints: CONTROL's snapshot, and the log from there on but for its end, stand still until `release`."""
+        self.is_held = True
+        self.wal.begin_growing()
+
+    def release(self) -> None:
+        """Hold checkpoints no more."""
+        self.is_held = self.wal.grows = False
 
     def rename_history(self, replid: str) -> None:
         """Give the history another name, durably. Between batches. Raises DiskFull, SyncFailed."""
@@ -505,7 +533,9 @@ class Store:
         self.wal.append(fmt.pack_write_set({}), time_ms)
 
     def trim_wal(self, keep_bytes: int) -> None:
-        """Remove log segments that no synced snapshot needs, but for the last `keep_bytes` bytes."""
+        """Remove log segments that no synced snapshot needs, but for the last `keep_bytes` bytes; none while they are held."""
+        if self.is_held:
+            return
         self.wal.trim(min(self.control.lsn, self.wal.end_lsn - keep_bytes))
 
     # --- recovery --------------------------------------------------------------------------------------------------------------

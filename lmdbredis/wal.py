@@ -12,6 +12,8 @@ Laws:
    the bad one had been synced: then it is damage, and the log refuses to open (`StorageError`).
 4. Room is taken ahead of need (a spare segment, preallocated by whoever calls `prepare`): on a full disk the append fails
    before anything of the record counts.
+5. While others copy the directory (`begin_growing`) no room is taken ahead, and no name goes away: a segment's file ends where the
+   log does, so that whoever reads it from its beginning, however slowly, finds a piece of the log without holes.
 
 It knows nothing of what records mean, of threads or of time.
 """
@@ -197,6 +199,7 @@ class Wal:
         self._sync_lock = threading.Lock()
         self._prepare_lock = threading.Lock()
         self._prepare_lsn = 0  # no spare is wanted before
+        self.grows = False  # law 5
         directory.mkdir(exist_ok=True)
         bases = segments(directory)
         for base in bases:
@@ -240,13 +243,20 @@ class Wal:
     def _begin_segment(self) -> None:
         """Begin the segment at `end_lsn`, from the spare if there is one. Raises DiskFull: then nothing has changed."""
         self._disk.reached("wal.rotate")
-        self.prepare()
-        fd = self._disk.open(self._spare, os.O_RDWR)
+        path = segment_path(self.directory, self.end_lsn)
+        if self.grows:
+            fd = self._disk.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        else:
+            self.prepare()
+            fd = self._disk.open(self._spare, os.O_RDWR)
         try:
             self._disk.pwrite(fd, (fmt.pack_segment_header(self.end_lsn),), 0)
-            self._disk.rename(self._spare, segment_path(self.directory, self.end_lsn))
+            if not self.grows:
+                self._disk.rename(self._spare, path)
         except BaseException:
             os.close(fd)
+            if self.grows:
+                path.unlink()
             raise
         self._disk.reached("wal.rotated")
         self._fds.append(fd)
@@ -254,15 +264,23 @@ class Wal:
         self._names_changed = True
         self.end_lsn += fmt.SEGMENT_HEADER_BYTES
 
+    def begin_growing(self) -> None:
+        """Let segments grow with what is appended (law 5), until `grows` is false again."""
+        with self._prepare_lock:
+            self.grows = True
+        os.ftruncate(self._fds[-1], self.end_lsn - self._base)
+
     def wants_spare(self) -> bool:
         """Tell whether the segment is half full and no spare is at hand: time to `prepare` one."""
+        if self.grows:
+            return False
         return self.end_lsn > max(self._base + self._segment_bytes // 2, self._prepare_lsn) and not self._spare.exists()
 
     def prepare(self) -> None:
         """Make the spare segment if there is none. Raises DiskFull. For a thread: it may take milliseconds."""
         making = self._spare.with_name("spare.new")
         with self._prepare_lock:  # the loop may need the spare that a thread is making
-            if self._spare.exists():
+            if self.grows or self._spare.exists():
                 return
             fd = self._disk.open(making, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             try:

@@ -12,7 +12,7 @@ from lmdbredis import info
 from lmdbredis.arguments import Arguments, integer
 from lmdbredis.config import VERSION
 from lmdbredis.datatypes import outside
-from lmdbredis.errors import NO_SHUTDOWN, NOT_INTEGER, SYNTAX, ReplyError
+from lmdbredis.errors import NO_SHUTDOWN, NOT_INTEGER, SAVE_HELD, SYNTAX, ReplyError
 from lmdbredis.registry import (
     ADMIN,
     ALLOW_BUSY,
@@ -52,6 +52,7 @@ def time(cx: Context) -> list[bytes]:
 @command("SAVE", flags=ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI)
 def save(cx: Context) -> Any:
     """SAVE -- Makes a checkpoint and answers when it is on disk. O(N) where N is the number of rows that have changed since the last one. Since 1.0.0."""
+    _refuse_if_held(cx)
     session = cx.session
     session.pauses = True
     cx.executor.after_batch.append(lambda: cx.server.save(session))
@@ -63,8 +64,16 @@ def bgsave(cx: Context, *words: bytes) -> Any:
     """BGSAVE [SCHEDULE] -- Begins a checkpoint in the background; LASTSAVE tells when it is on disk. O(1). Since 1.0.0."""
     if words and (len(words) > 1 or words[0].upper() != b"SCHEDULE"):
         raise ReplyError(SYNTAX)
+    _refuse_if_held(cx)
     cx.executor.after_batch.append(cx.server.begin_save)
     return Simple(b"Background saving started")
+
+
+def _refuse_if_held(cx: Context) -> None:
+    """Refuse to make a checkpoint while a backup holds them."""
+    hold = cx.executor.hold
+    if hold.is_on:
+        raise ReplyError(SAVE_HELD % hold.called())
 
 
 @command("LASTSAVE", flags=LOADING | STALE | FAST)
