@@ -76,8 +76,6 @@ def _take_safety_seriously(config: Config) -> None:
             or not all(given & needed for needed in (*_NEEDED_RULES, passwords))
         ):
             raise ConfigError(errors.NO_USERS % name)
-    if config.replicaof is not None:
-        raise ConfigError(errors.NO_REPLICA)
     for name_, new_name in config.renames:
         try:
             registry.rename(name_, new_name)

@@ -22,9 +22,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.news import News, What
+from lmdbredis.resp import NULL_ARRAY
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from lmdbredis.registry import Command
     from lmdbredis.session import Session
@@ -42,7 +43,8 @@ class Wait(Exception):
 
     `keys` of the type `kind` (see `format`) may bring what is wanted, within `timeout_ms` (0 = some time); `nothing` is the reply
     where nobody may wait (transactions, scripts); `words` is the request to be run again, if it is not the one that came.
-    With `wakes_if_gone` it is run again, too, when one of the keys is deleted or becomes something else.
+    With `wakes_if_gone` it is run again, too, when one of the keys is deleted or becomes something else. `late` tells the reply when the
+    time is up, if it is not just nothing.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Wait(Exception):
         words: list[bytes] | None = None,
         *,
         wakes_if_gone: bool = False,
+        late: Callable[[], Any] | None = None,
     ) -> None:
         super().__init__()
         self.keys = keys
@@ -62,13 +65,14 @@ class Wait(Exception):
         self.nothing = nothing
         self.words = words
         self.wakes_if_gone = wakes_if_gone
+        self.late = late
 
 
 class Waiting:
     """One session that waits."""
 
     __slots__ = (
-        "command", "deadline_ns", "is_silent", "kind", "names", "order", "session", "wakes_if_gone", "words",
+        "_late", "command", "deadline_ns", "is_silent", "kind", "names", "order", "session", "wakes_if_gone", "words",
     )  # fmt: skip
 
     def __init__(
@@ -82,7 +86,12 @@ class Waiting:
         self.names: list[Name] = [(session.database.number, key) for key in dict.fromkeys(wait.keys)]
         self.deadline_ns = deadline_ns  # 0 = never
         self.order = order  # of its coming
+        self._late = wait.late
         self.is_silent = False  # CLIENT REPLY OFF or SKIP: there will be no reply
+
+    def in_vain(self) -> Any:
+        """Return the reply to one who has waited long enough."""
+        return NULL_ARRAY if self._late is None else self._late()
 
     def __lt__(self, other: Waiting) -> bool:
         return self.order < other.order
@@ -157,6 +166,10 @@ class Waiters:
                 self._deadlines = [item for item in self._deadlines if self._is_waiting(item[1])]
                 heapify(self._deadlines)
         return waiting
+
+    def all(self) -> list[Waiting]:
+        """Return all who wait."""
+        return list(self._by_session.values())
 
     def of(self, session: Session) -> Waiting | None:
         """Return what a session waits for, None if it does not wait."""

@@ -161,6 +161,7 @@ _TIPS: Final = _by_name(
         "request_policy:multi_shard,response_policy:all_succeeded": "mset",
         "request_policy:multi_shard": "mget",
         f"{_ALL_SHARDS},response_policy:agg_logical_and": "script|exists",
+        f"{_ALL_SHARDS},response_policy:agg_min": "wait waitaof",
         f"{_ALL_SHARDS},response_policy:one_succeeded": "script|kill",
     }
 )
@@ -194,6 +195,7 @@ _GROUPS: Final = {
     "command": "server",
     "debug": "server",
     "backup": "server",
+    "replication": "server",
 }
 _SERVER: Final = frozenset({"dbsize", "flushall", "flushdb", "swapdb"})  # stand with the keys
 _OF_GROUP: Final = {
@@ -208,6 +210,8 @@ _OF_GROUP: Final = {
     "connection": "connection",
     "scripting": "scripting",
 }
+_WAITS: Final = frozenset({"wait", "waitaof"})  # stand with replication
+_ADMIN: Final = frozenset({"lastsave", "role"})  # not by their flags
 _DANGEROUS: Final = frozenset({"keys", "flushall", "flushdb", "swapdb", "info", "lastsave"})
 # All categories, in the order of COMMAND INFO.
 CATEGORIES: Final = (
@@ -218,6 +222,8 @@ CATEGORIES: Final = (
 
 def group(command: Command) -> str:
     """Return a command's group in the manual."""
+    if command.name in _WAITS:
+        return "generic"
     return "server" if command.name in _SERVER else _GROUPS[command.group.partition("_")[0]]
 
 
@@ -228,13 +234,13 @@ def categories(command: Command) -> list[str]:
     for flag, name in ((WRITE, "write"), (READ, "read"), (PUBSUB, "pubsub"), (BLOCKING, "blocking")):
         if flags & flag and not (flag == READ and command.group == "scripting"):
             found.add(name)
-    if flags & ADMIN or command.name == "lastsave":
+    if flags & ADMIN or command.name in _ADMIN:
         found |= {"admin", "dangerous"}
     if command.name in _DANGEROUS:
         found.add("dangerous")
     if command.name in _SERVER:
         found.add("keyspace")
-    elif command.container == "command":
+    elif command.container == "command" or command.name in _WAITS:
         found.add("connection")
     elif not command.subcommands:
         found |= {_OF_GROUP[group(command)]} if group(command) in _OF_GROUP else set()

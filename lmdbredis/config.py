@@ -226,6 +226,7 @@ class Config:
     replica_announce_port: int
     min_replicas_to_write: int
     min_replicas_max_lag_s: int
+    synchronous_replicas: int  # ours: a reply waits until so many have it on disk
     shutdown_timeout_s: int
 
     def __init__(self) -> None:

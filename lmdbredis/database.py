@@ -514,12 +514,12 @@ class Database:
                 break
             expire_at_ms = fmt.expire_of(cell)
             if not expire_at_ms or expire_at_ms > keyspace.now_ms:
-                found.append((self._name_of(row_key, cell), cell))
+                found.append((self.name_of(row_key, cell), cell))
         return found, following
 
-    def _name_of(self, row_key: bytes, cell: bytes) -> bytes:
-        """Return the key that a row stands for."""
-        return row_key[4:] if len(row_key) < fmt.LONG_NAME_BYTES + 4 else fmt.whole_of(cell)
+    def name_of(self, row_key: bytes, cell: bytes) -> bytes:
+        """Return the key that a row stands for; of a long key's row that is gone (`cell` is empty), what is left of it."""
+        return row_key[4:] if len(row_key) < fmt.LONG_NAME_BYTES + 4 or not cell else fmt.whole_of(cell)
 
     def select(self, index: int) -> tuple[bytes, bytes]:
         """Return (key, cell) of the key number `index` in row order, expired or not. O(log n)."""
@@ -528,7 +528,7 @@ class Database:
             self.keyspace.keys, self.prefix, index, 1, counted=bool(self.flags & fmt.COUNTED)
         )
         row_key, cell = rows[0]
-        return self._name_of(row_key, cell), cell
+        return self.name_of(row_key, cell), cell
 
     def flush(self) -> None:
         """Delete every key: the number leads to a new keyspace, the old one is garbage. O(1)."""

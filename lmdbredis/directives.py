@@ -53,6 +53,7 @@ NO_RDMA: Final = "No RDMA building support."
 NO_TLS: Final = (
     "lmdbredis has no TLS of its own: leave this at its default and put a TLS proxy (stunnel, HAProxy) in front"
 )
+NO_OWN_WRITES: Final = "a replica here has its primary's log, address for address, and no room for writes of its own: leave this at its default"
 NO_CLUSTER: Final = "lmdbredis is no cluster node: leave this at its default"
 NO_ACL: Final = (
     "access control lists come in a later release and would not be enforced in this one: leave this at its default"
@@ -244,8 +245,8 @@ _LATER = (
         _row("acl-pubsub-default", OneOf(("allchannels", "resetchannels")), "resetchannels"),
     ),
     _group(
-        Effect.LATER,
-        "replication",
+        Effect.LIVE,
+        "",
         _row("replicaof", ReplicaOf(), "", "slaveof", change=START),
         _row("masterauth", TEXT, "", "primaryauth", secret=True),
         _row("masteruser", TEXT, "", "primaryuser", secret=True),
@@ -255,15 +256,16 @@ _LATER = (
         _row("repl-ping-replica-period", FROM_ONE, "10", "repl-ping-slave-period", unit="s"),
         _row("repl-disable-tcp-nodelay", YES_NO, "no"),
         _row("replica-serve-stale-data", YES_NO, "yes", "slave-serve-stale-data"),
-        _row("replica-read-only", YES_NO, "yes", "slave-read-only"),
+        _row("replica-read-only", YES_NO, "yes", "slave-read-only", only=NO_OWN_WRITES),
         _row("replica-priority", INTEGER, "100", "slave-priority"),
         _row("replica-announced", YES_NO, "yes"),
         _row("replica-announce-ip", TEXT, "", "slave-announce-ip"),
         _row("replica-announce-port", PORT, "0", "slave-announce-port"),
         _row("min-replicas-to-write", INTEGER, "0", "min-slaves-to-write"),
         _row("min-replicas-max-lag", INTEGER, "10", "min-slaves-max-lag", unit="s"),
+        _row("synchronous-replicas", INTEGER, "0"),
     ),
-    _group(Effect.LATER, "orderly shutdown with replicas", _row("shutdown-timeout", INTEGER, "10", unit="s")),
+    _group(Effect.LIVE, "", _row("shutdown-timeout", INTEGER, "10", unit="s")),
 )
 
 _NONE = (

@@ -184,13 +184,39 @@ NO_USERS: Final = (
     "user %s: access control lists come in a later release and would not be enforced in this one. The only user line that is accepted is "
     "that of a default user who may do everything, with nopass or with the password that requirepass sets. Remove the line."
 )
-NO_REPLICA: Final = (
-    "replicaof: replication comes in a later release, this server would be a master of its own. Remove the line."
-)
 LISTENS_NOWHERE: Final = "Configured to not listen anywhere, exiting."
 CANNOT_LISTEN: Final = "Could not create server TCP listening socket %s:%d: %s"
 NO_COMMAND_TO_RENAME: Final = "No such command in rename-command"
 NAME_TAKEN: Final = "Target command name already exists"
+
+# Replication.
+READ_ONLY: Final = "READONLY You can't write against a read only replica."
+MASTER_DOWN: Final = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
+NO_REPLICAS: Final = "NOREPLICAS Not enough good replicas to write."
+UNBLOCKED_BY_ROLE: Final = (
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
+)
+REPLICA_WAITS: Final = (
+    "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be writable "
+    "(which is not the default) writes to replicas are just local and are not propagated."
+)
+REPLICA_WAITS_AOF: Final = "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated."
+WAIT_RANGE: Final = "ERR value is out of range, value must between 0 and 1"
+NOT_FOR_REPLICAS: Final = "ERR This server ships its log, which only replicas of its own kind can read: they say so with REPLCONF capa lmdbredis"
+NOT_CONNECTED_TO_MASTER: Final = "NOMASTERLINK Can't SYNC while not connected with my master"
+REPLCONF_OPTION: Final = "ERR Unrecognized REPLCONF option: %s"
+MASTER_PORT: Final = "ERR Invalid master port"
+WAIT_POSITIVE: Final = "ERR value is out of range, must be positive"
+IP_ADDRESS_LENGTH: Final = "ERR REPLCONF ip-address provided by replica instance is too long: %d bytes"
+FAILOVER_TIMEOUT: Final = "ERR FAILOVER timeout must be greater than 0"
+FAILOVER_FORCE: Final = "ERR FAILOVER with force option requires both a timeout and target HOST and IP."
+FAILOVER_ON: Final = "ERR FAILOVER already in progress."
+FAILOVER_OF_REPLICA: Final = "ERR FAILOVER is not valid when server is a replica."
+FAILOVER_ALONE: Final = "ERR FAILOVER requires connected replicas."
+FAILOVER_TARGET: Final = "ERR FAILOVER target HOST and PORT is not a replica."
+FAILOVER_TARGET_OFFLINE: Final = "ERR FAILOVER target replica is not online."
+NO_FAILOVER: Final = "ERR No failover in progress."
+REPLICA_OF_IN_FAILOVER: Final = "ERR REPLICAOF not allowed while failing over."
 
 # The server.
 NO_SHUTDOWN: Final = "ERR No shutdown in progress."

@@ -30,14 +30,16 @@ from lmdbredis import errors
 from lmdbredis.blocking import Wait
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed, shown
 from lmdbredis.lobby import HandlerFailed
-from lmdbredis.registry import NO_AUTH, NO_MULTI, READ, TABLE, WRITE, Command, find
+from lmdbredis.registry import NO_AUTH, NO_MULTI, READ, STALE, TABLE, WRITE, Command, find
 from lmdbredis.resp import NO_REPLY, QUEUED, Raw, Several
 from lmdbredis.runs import BATCH_REQUESTS_MAX, LONG_REPLY_BYTES, SESSION_REQUESTS_MAX, Runs
 from lmdbredis.session import NO_REQUESTS, STANDS, Gate, Session
 from lmdbredis.watches import Later
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from lmdbredis.wal import Record
 
 # What a session that listens may say in RESP2, where pushes cannot be told from replies.
 _WHILE_LISTENING: Final = frozenset(
@@ -111,6 +113,26 @@ class Executor(Runs):
                 raise
         self.end()
 
+    def follow(self, records: Sequence[Record], now_us: int) -> None:
+        """Take records of the log that this server copies, and serve who waits for what they bring. Between batches.
+
+        Raises DiskFull: what is in the log by then has come; StorageError: they do not follow on what is there.
+        """
+        self._begin(now_us)
+        try:
+            self.keyspace.take_over(self.store.follow(records))
+        except DiskFull:
+            self._undo()
+            raise
+        if self.keyspace.news:
+            self.tell("", (), 0)
+        while self.waiters.ready:
+            try:
+                self.serve()
+            except HandlerFailed as failure:  # nothing was written: he is told the next time
+                self.failed[failure.request] = failure.reason
+        self.end()
+
     def refuse_writes(self, full: DiskFull) -> None:
         """Answer MISCONF to writes from now on."""
         if self.refusal is None:
@@ -148,7 +170,7 @@ class Executor(Runs):
 
     def _execute(self, sessions: list[Session]) -> None:
         """Run every request that has its turn and gather the replies. The hot loop."""
-        cx, keyspace, clock, table = self.cx, self.keyspace, self.clock, TABLE
+        cx, keyspace, clock, table = self.cx, self.keyspace, self.clock, self.table
         ready = self.waiters.ready
         slow_ns = self.slow_ns
         room = BATCH_REQUESTS_MAX
@@ -247,6 +269,7 @@ class Executor(Runs):
         if (
             session.gate == Gate.IN_MULTI
             and not self.is_watched
+            and self.denial is None
             and command is not None
             and command.is_queued
             and command.words_min <= len(words) <= command.words_max
@@ -276,6 +299,8 @@ class Executor(Runs):
                 raise ReplyError(refusal)
             if session.gate & Gate.MONITORS and command.flags & _TOUCHES_KEYS:
                 raise ReplyError(errors.MONITOR_ONLY)
+            if self.masks_all and not command.flags & STALE:
+                raise ReplyError(errors.MASTER_DOWN)
             if self.pauses.is_on and self.pauses.hold(session, command):
                 self.if_undone.append(partial(self._hold_no_more, session))
                 session.gate |= Gate.PAUSED
@@ -285,8 +310,8 @@ class Executor(Runs):
                 session.gate &= ~Gate.REPLY_SKIP
             if session.gate & Gate.IN_MULTI and (command.is_queued or command.flags & NO_MULTI):
                 value = self._queue(session, command, words)
-            elif self.refusal is not None and command.writes:
-                raise ReplyError(self.refusal)
+            elif command.writes and self.no_writes is not None:
+                raise ReplyError(self.no_writes)
             else:
                 runs = True
                 value = self.perform(command, words)
@@ -327,8 +352,8 @@ class Executor(Runs):
         """Keep a command for EXEC. Raises ReplyError: then EXEC will refuse."""
         if command.flags & NO_MULTI:
             raise ReplyError(errors.NOT_IN_MULTI % command.container)
-        if self.refusal is not None and command.writes:
-            raise ReplyError(self.refusal)
+        if command.writes and self.no_writes is not None:
+            raise ReplyError(self.no_writes)
         session.queued.append((command, words))
         self.if_undone.append(session.queued.pop)
         return QUEUED

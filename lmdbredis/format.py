@@ -172,6 +172,11 @@ pack_u64 = _U64.pack
 pack_f64 = _F64.pack
 
 
+def unpack_u64s(packed: bytes) -> tuple[int, ...]:
+    """Return the u64s of one string of them all: a third of the time of one by one."""
+    return struct.unpack(f">{len(packed) // 8}Q", packed)
+
+
 def unpack_u32(row: bytes, at: int = 0) -> int:
     """Return the u32 at byte `at`."""
     return int(_U32.unpack_from(row, at)[0])
@@ -479,6 +484,7 @@ SEGMENT_MAGIC: Final = b"LRWAL\r\n\0"
 SEGMENT_HEADER_BYTES: Final = 32
 RECORD_HEADER_BYTES: Final = 33
 RECORD_BYTES_MAX: Final = (1 << 32) - 1
+WANTS_SYNC: Final = 1  # a flag of a record: whoever gets it as a replica syncs its log, and says so
 
 _SEGMENT: Final = struct.Struct(">8sIQ")
 _RECORD: Final = struct.Struct(">IIQQQB")
@@ -555,6 +561,8 @@ def record_is_whole(head: bytes, payload: bytes) -> bool:
 META_BODY_BYTES: Final = 136
 META_BODY_OFFSET: Final = 16
 _META_PAGE_BYTES: Final = 24  # where in the body things stand
+_META_TREE: Final = struct.Struct("=8xQQQ")  # of a tree: flags and depth, then its branch, leaf and overflow pages
+_META_TREES: Final = (24, 72)
 _META_LAST_PAGE: Final = 120
 _META_TXNID: Final = 128
 _META_HEAD: Final = struct.Struct("=QHHHH")  # of a page: number, padding, flags, bounds
@@ -620,6 +628,11 @@ def meta_page_bytes(body: bytes) -> int:
 def meta_file_bytes(body: bytes) -> int:
     """Return how many bytes data.mdb has if every page of the snapshot is in it."""
     return int(_NATIVE_U64.unpack_from(body, _META_LAST_PAGE)[0] + 1) * meta_page_bytes(body)
+
+
+def meta_tree_pages(body: bytes) -> int:
+    """Return how many pages a snapshot's two innermost trees have: the list of free pages, and the names of sub-databases."""
+    return sum(sum(_META_TREE.unpack_from(body, at)) for at in _META_TREES)
 
 
 def meta_pages(body: bytes) -> list[tuple[int, bytes]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis.config import VERSION
 from lmdbredis.pubsub import Kind
 from lmdbredis.registry import TABLE
+from lmdbredis.replication import SYNC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -243,13 +244,16 @@ def _stats(cx: Context, facts: Facts) -> Fields:
         "instantaneous_ops_per_sec": round(facts["commands_per_s"]),
         "total_net_input_bytes": facts["received_bytes"],
         "total_net_output_bytes": facts["sent_bytes"],
-        **_zeros("total_net_repl_input_bytes total_net_repl_output_bytes"),
+        "total_net_repl_input_bytes": facts["replicated_bytes_in"],
+        "total_net_repl_output_bytes": facts["replicated_bytes_out"],
         "instantaneous_input_kbps": f"{facts['received_bytes_per_s'] / 1024:.2f}",
         "instantaneous_output_kbps": f"{facts['sent_bytes_per_s'] / 1024:.2f}",
         "instantaneous_input_repl_kbps": "0.00",
         "instantaneous_output_repl_kbps": "0.00",
         "rejected_connections": facts["rejected_connections"],
-        **_zeros("sync_full sync_partial_ok sync_partial_err"),
+        "sync_full": facts["full_syncs"],
+        "sync_partial_ok": facts["partial_syncs"],
+        "sync_partial_err": facts["refused_partial_syncs"],
         "expired_keys": cx.keyspace.expired_keys,
         "expired_stale_perc": "0.00",
         **_zeros("expired_time_cap_reached_count expire_cycle_cpu_milliseconds evicted_keys evicted_clients"),
@@ -278,18 +282,55 @@ def _stats(cx: Context, facts: Facts) -> Fields:
 
 
 def _replication(cx: Context, facts: Facts) -> Fields:
-    store = cx.keyspace.store
-    return {
-        "role": "master",
-        "connected_slaves": 0,
-        "master_failover_state": "no-failover",
+    store, config, clock_ms = cx.keyspace.store, cx.config, facts["clock_ms"]
+    following = cx.server.following
+    fields: Fields = {"role": "master" if following is None else "slave"}
+    if following is not None:
+        is_coming = following.state == SYNC
+        fields |= {
+            "master_host": following.host,
+            "master_port": following.port,
+            "master_link_status": "up" if following.is_up else "down",
+            "master_last_io_seconds_ago": (clock_ms - following.heard_ms) // 1000 if following.is_up else -1,
+            "master_sync_in_progress": int(is_coming),
+            "slave_read_repl_offset": store.wal.end_lsn,
+            "slave_repl_offset": store.wal.end_lsn,
+        }
+        if is_coming:
+            total, read = following.copy_bytes, following.copied_bytes
+            fields |= {
+                "master_sync_total_bytes": total,
+                "master_sync_read_bytes": read,
+                "master_sync_left_bytes": max(total - read, 0),
+                "master_sync_perc": f"{100 * read / total if total else 0:.2f}",
+                "master_sync_last_io_seconds_ago": (clock_ms - following.heard_ms) // 1000,
+            }
+        if not following.is_up:
+            fields["master_link_down_since_seconds"] = (clock_ms - following.down_since_ms) // 1000
+        fields |= {
+            "slave_priority": config.replica_priority,
+            "slave_read_only": 1,
+            "replica_announced": int(config.replica_announced),
+        }
+    replicas = list(cx.executor.replicas)
+    fields["connected_slaves"] = len(replicas)
+    if following is None and config.min_replicas_to_write:
+        fields["min_slaves_good_slaves"] = cx.executor.replicas.good(clock_ms, config.min_replicas_max_lag_s * 1000)
+    for number, replica in enumerate(replicas):
+        fields[f"slave{number}"] = (
+            f"ip={replica.address},port={replica.port},state={replica.state},offset={replica.lsn},"
+            f"lag={replica.lag_ms(clock_ms) // 1000},synced={replica.synced_lsn}"
+        )
+    return fields | {
+        "master_failover_state": cx.server.failover.state,
         "master_replid": store.control.replid,
         "master_replid2": store.control.replid2,
         "master_repl_offset": store.wal.end_lsn,
         "second_repl_offset": store.control.replid2_lsn or -1,
-        "repl_backlog_active": 0,
-        "repl_backlog_size": cx.config.repl_backlog_size_bytes,
-        **_zeros("repl_backlog_first_byte_offset repl_backlog_histlen"),
+        "repl_backlog_active": 1,
+        "repl_backlog_size": config.repl_backlog_size_bytes,
+        "repl_backlog_first_byte_offset": store.wal.end_lsn - store.wal.size_bytes(),
+        "repl_backlog_histlen": store.wal.size_bytes(),
     }
 
 

@@ -25,17 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
     from lmdbredis.entry import Entry, Part
+    from lmdbredis.format import Rows, WriteSet
     from lmdbredis.store import Store
     from lmdbredis.table import Row
 
 _IDS_RESERVED: Final = 1024  # ids are taken from the store in portions: one row for a thousand collections
+_NOWHERE: Final = (1 << 32) - 1  # a number that no keyspace has
 _PARTS_MAX: Final = 4096  # kept decoded from one batch to the next
 
 
 class Keyspace:
     """All databases of a store."""
 
-    def __init__(self, store: Store, databases: int, cache_bytes: int) -> None:
+    def __init__(self, store: Store, databases: int, cache_bytes: int, *, is_copy: bool = False) -> None:
         self.store = store
         self.keys = store.tables[fmt.KEYS]
         self.expires = store.tables[fmt.EXPIRES]
@@ -55,6 +57,7 @@ class Keyspace:
         self.wants_news = False  # somebody wants to be told something
         self.wants_writes = False  # it may be that a key was written to
         self.databases_changed = False
+        self.is_copy = is_copy  # rows come from another server (`take_over`), and none may be put here
         self.hits = 0
         self.loads = 0  # strings read from LMDB
         self.misses = 0
@@ -82,7 +85,10 @@ class Keyspace:
         self._next_keyspace = fmt.unpack_u32(meta.get(fmt.META_NEXT_KEYSPACE) or b"\0\0\0\0")
         for database in self.databases:
             ident = keyspaces.pop(database.number, None)
-            if ident is None:
+            if ident is None and self.is_copy:  # until its server makes one
+                database.lead_to(_NOWHERE - database.number, b"")
+                database.is_dirty = False
+            elif ident is None:
                 database.lead_to(self.new_keyspace(), b"")
                 self.databases_changed = True
             else:
@@ -122,6 +128,37 @@ class Keyspace:
         self.kinds, self.waited = kinds, waited
         self.wants_news = bool(kinds or waited)
         self.wants_writes = bool(kinds - NO_WRITES or waited)
+
+    def take_over(self, rows: WriteSet) -> None:
+        """Take note of rows that another server has put: what is kept of them in memory is stale. O(rows)."""
+        meta = rows.get(fmt.META, {})
+        if fmt.META_DATABASES in meta:
+            self.load()
+            if self.wants_writes:
+                self.news += [News(What.ALL, database, b"") for database in self.databases]
+            return
+        cache, keys = self.cache, rows.get(fmt.KEYS, {})
+        for row_key in keys:
+            cache.drop(row_key)
+        self.parts.clear()
+        self.decks.clear()
+        for name in rows.get(fmt.COUNTS, ()):
+            self.ranks.forget(self.store.tables[name[0]], name[1 : 5 if name[0] == fmt.KEYS else 9])
+        for database in self._all_databases:
+            row = meta.get(fmt.META_KEYSPACE + database.prefix)
+            if row is not None:
+                database.lead_to(database.id, row)
+        if self.wants_writes and keys:
+            self._tell_of(keys)
+
+    def _tell_of(self, keys: Rows) -> None:
+        """Tell of the keys that somebody waits for, among rows of `keys`."""
+        for database in self._all_databases:
+            for row_key, cell in keys.items():
+                if row_key[:4] == database.prefix:
+                    key = database.name_of(row_key, cell or b"")
+                    if (database.number, key) in self.waited:
+                        self.news.append(News(What.CHANGED if cell else What.DELETED, database, key))
 
     # --- ids ---------------------------------------------------------------------------------------------------------------
 

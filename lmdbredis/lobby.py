@@ -30,8 +30,9 @@ from lmdbredis.news import What
 from lmdbredis.observers import Observers
 from lmdbredis.pauses import Pauses
 from lmdbredis.pubsub import Hub, Kind
-from lmdbredis.registry import ADMIN, SKIP_MONITOR, SKIP_SLOWLOG, Command, Context
-from lmdbredis.resp import NO_REPLY, NULL_ARRAY, Push
+from lmdbredis.registry import ADMIN, SKIP_MONITOR, SKIP_SLOWLOG, STALE, TABLE, Command, Context
+from lmdbredis.replication import Awaited, Replicas
+from lmdbredis.resp import NO_REPLY, Push
 from lmdbredis.scripting.runtime import Scripting
 from lmdbredis.session import Gate, Session
 from lmdbredis.watches import Watches
@@ -91,10 +92,16 @@ class Lobby:
         self.observers = Observers()
         self.pauses = Pauses()
         self.hold = Hold()  # checkpoints that wait for whoever copies the directory
+        self.replicas = Replicas()
+        self.awaited: dict[Session, Awaited] = {}  # who waits for copies of what it wrote
         self.scripting = Scripting(self.cx)
         self.heard: dict[Session, None] = {}  # who was sent something besides the replies of its turn
         self.resumed: dict[Session, None] = {}  # who waits no more, and may have requests left
-        self.refusal: str | None = None  # why writes are refused, None = they are not
+        self.refusal: str | None = None  # why the disk takes no writes, None = it does
+        self.denial: str | None = None  # why this server takes no writes, None = it does (a replica, too few replicas)
+        self.masks_all = False  # nor may anything be read that may be out of date
+        self.is_copy = False  # another server's rows come here, and none of its own
+        self.table: dict[bytes, Command] = TABLE  # what may take the straight way
         self.is_watched = False  # no request may take the straight way
         self.may_run = True  # requests for the same may be run together
         self.in_script = False  # a script is asking, not the session itself
@@ -120,7 +127,7 @@ class Lobby:
             before.observers,
             before.pauses,
         )
-        self.hold = before.hold
+        self.replicas, self.awaited, self.hold = before.replicas, before.awaited, before.hold
         self.heard, self.resumed, self.commands_run = before.heard, before.resumed, before.commands_run
         self.scripting.take_over(before.scripting.scripts)
         self.look()
@@ -129,23 +136,48 @@ class Lobby:
         """Find out what the next requests must take care of."""
         keyspace = self.keyspace
         # A read that finds an expired key must not write while nobody may.
-        keyspace.may_expire = self.refusal is None and not self.pauses.is_on
+        keyspace.may_expire = self.refusal is None and not self.pauses.is_on and not self.is_copy
         keyspace.want_news(self.events.kinds(), self.waiters)
         self.is_watched = bool(self.refusal is not None or self.failed or self.observers.monitors or self.pauses.is_on)
         self.may_run = not self.is_watched and self.events.kinds() <= {What.EXPIRED}
 
+    @property
+    def no_writes(self) -> str | None:
+        """Return why a write is refused, None if it is not."""
+        return self.refusal or self.denial
+
+    def deny(self, denial: str | None, *, masks_all: bool = False) -> None:
+        """Refuse writes for this reason from now on (None = take them again); with `masks_all`, whatever may read what is out of date."""
+        if (denial, masks_all) == (self.denial, self.masks_all):
+            return
+        self.denial, self.masks_all = denial, masks_all
+        if denial is None:
+            self.table = TABLE
+        else:  # what is not in it takes the slow way, where it is refused
+            self.table = {
+                name: command
+                for name, command in TABLE.items()
+                if not command.writes and (command.flags & STALE or not masks_all)
+            }
+
     def end(self) -> None:
         """Do what waits for the record."""
-        for session in self.heard:
-            if session.pushed:
-                session.output += b"".join(session.pushed)
-                session.pushed = []
+        self._lay_pushed()
         self.keyspace.cache.trim()
         self.if_undone.clear()
         if self.after_batch:
             waiting, self.after_batch = self.after_batch, []
             for work in waiting:
                 work()
+            self.if_undone.clear()
+            self._lay_pushed()
+
+    def _lay_pushed(self) -> None:
+        """Lay what sessions were sent besides their replies behind those."""
+        for session in self.heard:
+            if session.pushed:
+                session.output += b"".join(session.pushed)
+                session.pushed = []
 
     def take_heard(self) -> tuple[list[Session], list[Session]]:
         """Return (who has output besides the sessions of the batch, who may run requests again); forget both."""
@@ -240,9 +272,30 @@ class Lobby:
 
     def _go(self, session: Session) -> None:
         self.waiters.remove(session)
+        self.awaited.pop(session, None)
         session.gate &= ~Gate.WAITS
         if not self.waiters:
             self.look()
+
+    def await_copies(self, session: Session, awaited: Awaited) -> None:
+        """Let a session that waits go on when there are enough copies of everything up to the end of this batch."""
+
+        def begin() -> None:
+            if self.waiters.of(session) is not None:  # in a transaction it does not wait
+                awaited.lsn = self.store.wal.end_lsn
+                self.awaited[session] = awaited
+                self.note_copies()
+
+        self.after_batch.append(begin)
+
+    def note_copies(self) -> None:
+        """Let go on who has waited for the copies that there are by now: a replica, or the own disk, has got further."""
+        synced_lsn = self.store.wal.synced_lsn
+        for session, awaited in list(self.awaited.items()):
+            waiting = self.waiters.of(session)
+            if waiting is not None and awaited.is_reached(self.replicas, synced_lsn):
+                waiting.command.calls += 1
+                self.answer(waiting, awaited.reply(self.replicas, synced_lsn))
 
     def wait_no_more(self, session: Session) -> None:
         """Let a session that is to be killed not be served any more."""
@@ -314,6 +367,12 @@ class Lobby:
             cx.session = before
         self.answer(waiting, value)
 
+    def refuse_waiters(self, error: ReplyError) -> None:
+        """Let nobody wait any more, with this error as the reply."""
+        for waiting in self.waiters.all():
+            self.give_up(waiting, error)
+        self.end()
+
     def next_deadline_ns(self) -> int:
         """Return when `pass_time` has something to do, 0 = never."""
         deadlines = (self.waiters.next_deadline_ns(), self.pauses.until_ns)
@@ -323,7 +382,7 @@ class Lobby:
         """Answer who has waited long enough; end a pause that is over."""
         now_ns = self.clock()
         while (waiting := self.waiters.due(now_ns)) is not None:
-            self.give_up(waiting, NULL_ARRAY)
+            self.give_up(waiting, waiting.in_vain())
         if 0 < self.pauses.until_ns <= now_ns:
             self.unpause()
         self.end()
@@ -346,6 +405,7 @@ class Lobby:
         """Take note that a client is gone."""
         self.watches.forget(session)
         self.hub.forget(session)
+        self.replicas.forget(session)
         self._go(session)
         self.pauses.forget(session)
         self.heard.pop(session, None)

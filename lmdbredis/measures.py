@@ -130,6 +130,12 @@ class Measures:
             "saved_at_ms": server.upkeep.saved_at_ms or server.started_ms,
             "reclaimed_rows": server.upkeep.reclaimed_rows,
             "open_ms": server.open_ms,
+            "clock_ms": clock_ms(),
+            "full_syncs": server.feeds.full_syncs,
+            "partial_syncs": server.feeds.partial_syncs,
+            "refused_partial_syncs": server.feeds.refused_partial_syncs,
+            "replicated_bytes_out": server.feeds.sent_bytes,
+            "replicated_bytes_in": server.link.received_bytes if server.link is not None else 0,
         }
 
 

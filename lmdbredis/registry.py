@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lmdbredis.config import Config
     from lmdbredis.database import Database
     from lmdbredis.keyspace import Keyspace
+    from lmdbredis.replication import Following, Replica
     from lmdbredis.session import Session, Sessions
 
 
@@ -136,6 +137,29 @@ class Server(Protocol):
 
     def reset_stats(self) -> None:
         """Set the counters that INFO shows to zero."""
+
+    @property
+    def following(self) -> Following | None:
+        """The server that this one copies, and how the link to it is; None if it copies none."""
+
+    @property
+    def failover(self) -> Any:
+        """The failover that is on, if one is: `begin`, `abort`, `is_on`, `state`."""
+
+    def replicate(self, address: tuple[str, int] | None) -> None:
+        """Copy the server at this address, or none any more. As the next two, for `after_batch`."""
+
+    def take_place(self, replid: str) -> None:
+        """Be a server of its own, because the one that is copied wants that."""
+
+    def feed(self, session: Session, replid: str, lsn: int, last: list[int] | None) -> None:
+        """Let a replica have what it lacks, whose log ends at `lsn` with the record `last`."""
+
+    def acknowledge(self, replica: Replica, lsn: int, synced_lsn: int) -> None:
+        """Take note of how far a replica is."""
+
+    def sync_soon_for(self, *, replicas: int, local: int) -> None:
+        """Let the log be synced here, and by replicas. For `after_batch`."""
 
     def while_script_runs(self, *, is_first: bool) -> bool:
         """Look after the other clients if a script runs for long: called often while it does; True ends it."""

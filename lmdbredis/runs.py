@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis.blocking import Wait
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
 from lmdbredis.lobby import HandlerFailed, Lobby
-from lmdbredis.registry import TABLE, Command
 from lmdbredis.resp import NO_REPLY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lmdbredis.registry import Command
     from lmdbredis.session import Session
 
 BATCH_REQUESTS_MAX: Final = 4096
@@ -56,7 +56,7 @@ class Runs(Lobby):
         if not by_name.keys().isdisjoint(_BEFORE_RUNS):
             return sessions, 0
         for name, members in by_name.items():
-            command = TABLE.get(name)
+            command = self.table.get(name)
             if command is None or command.run is None:
                 left += members
                 continue

@@ -33,10 +33,16 @@ from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
 from lmdbredis.executor import Executor
 from lmdbredis.expiry import Upkeep
+from lmdbredis.failover import Failover
+from lmdbredis.feeds import Feeds
+from lmdbredis.format import WANTS_SYNC
 from lmdbredis.keyspace import Keyspace
+from lmdbredis.link import Link
 from lmdbredis.measures import Measures, clients_max, clock_ms, clock_ns, now_us
+from lmdbredis.replication import Following, Replica
 from lmdbredis.resp import OK, encode2
 from lmdbredis.session import NO_REQUESTS, NOTHING_WATCHED, Gate, Session, Sessions
+from lmdbredis.shipping import LastRecord
 from lmdbredis.store import Store
 
 if TYPE_CHECKING:
@@ -53,7 +59,9 @@ _EVERYSEC_S: Final = 1.0
 # times checkpoint-dirty on, each batch waits for the commit, but not longer than clients may stand still.
 _WAITING_RATIO: Final = 8
 _WAIT_S: Final = 0.03
-_IDLES: Final = Gate.WAITS | Gate.PAUSED | Gate.LISTENS | Gate.MONITORS  # who may be silent for as long as he likes
+_IDLES: Final = (
+    Gate.WAITS | Gate.PAUSED | Gate.LISTENS | Gate.MONITORS | Gate.REPLICATES
+)  # who may be silent for as long as he likes
 _ALL_ADDRESSES: Final = {"*": "0.0.0.0", "::*": "::"}  # noqa: S104 -- as bind has them
 
 
@@ -70,6 +78,9 @@ class RedisServer:
         self.started_ms = now_us() // 1000
         self.measures = Measures(self)
         self.busy = Busy(self)
+        self.feeds = Feeds(self)
+        self.failover = Failover(self)
+        self.link: Link | None = None  # to the server that this one copies
         self.handing_over: set[asyncio.Task[Any]] = set()  # clients who came while a script ran
         self.listening: list[asyncio.AbstractServer] = []
         self.exit_status = 0
@@ -89,6 +100,7 @@ class RedisServer:
         self._stopping = False
         self._alarm: asyncio.TimerHandle | None = None  # rings at
         self._alarm_ns = 0  # by `clock_ns`; 0 = never
+        self._beat_ms = 0  # when replicas were last told that this server lives
         began = time.perf_counter()
         gc.disable()  # until `run`: a long log makes many dictionaries, and none of them is a cycle
         self._open()
@@ -99,19 +111,26 @@ class RedisServer:
 
     def _open(self) -> None:
         config = self.config
+        is_copy = config.replicaof is not None
         self.store = Store(
             Path(config.dir), os.urandom(20).hex(), disk=self._disk,
             map_bytes=config.map_size_bytes, segment_bytes=config.wal_segment_size_bytes,
         )  # fmt: skip
-        self.keyspace = Keyspace(self.store, config.databases, config.hot_layer_size_bytes)
+        self.store.is_copy = is_copy
+        self.keyspace = Keyspace(self.store, config.databases, config.hot_layer_size_bytes, is_copy=is_copy)
         self.executor = Executor(self.store, self.keyspace, config, random.Random(), self, clock_ns)
         self.upkeep = Upkeep(self.executor)
+        self.follow_role()
 
     def reload(self) -> None:
         """Close and reopen the store: DEBUG RELOAD."""
+        self._reopen(checkpoint=True)
+
+    def _reopen(self, *, checkpoint: bool) -> None:
         if self._syncing is not None:
             self._syncing.exception()
-        self.store.close()
+        self.feeds.let_go()
+        self.store.close(checkpoint=checkpoint)
         before, expires = self.executor, self.upkeep.active_expire
         self._open()
         self.executor.take_over(before)
@@ -120,6 +139,123 @@ class RedisServer:
             session.database = self.keyspace.databases[session.database.number]
             if session.watched:  # what was watched is another object now
                 session.watched, session.is_stale = NOTHING_WATCHED, True
+
+    # --- replication: see `feeds` and `link` ----------------------------------------------------------------------------------------
+
+    def follow_role(self) -> None:
+        """Let the executor know what this server is, and how the link to its primary is."""
+        executor, config = self.executor, self.config
+        self.store.record_flags = WANTS_SYNC if config.synchronous_replicas else 0
+        executor.is_copy = self.store.is_copy
+        if executor.is_copy:
+            is_up = self.link is not None and self.link.following.is_up
+            executor.deny(errors.READ_ONLY, masks_all=not is_up and not config.replica_serve_stale_data)
+        else:
+            enough = executor.replicas.good(clock_ms(), config.min_replicas_max_lag_s * 1000)
+            executor.deny(errors.NO_REPLICAS if enough < config.min_replicas_to_write else None)
+        executor.look()
+
+    @property
+    def following(self) -> Following | None:
+        """Return the server that this one copies, and how the link is; None if it copies none."""
+        return self.link.following if self.link is not None else None
+
+    def replicate(self, address: tuple[str, int] | None, *, takes_over: bool = False) -> None:
+        """Copy the server at this address from now on, or none any more: REPLICAOF. Between batches.
+
+        With `takes_over` that server, which is a replica of this one, is told to be a server of its own first.
+        """
+        before, self.config.replicaof = self.config.replicaof, address
+        if address == before and (address is None or self.link is not None):
+            return
+        if self.link is not None:
+            self.link.stop()
+            self.link = None
+        try:
+            if address is None:
+                control = self.store.control
+                self.store.set_history(os.urandom(20).hex(), control.replid, self.store.wal.end_lsn)
+                self.feeds.let_go()
+            self._be_copy(address is not None)
+        except (DiskFull, SyncFailed) as failure:
+            self.die(failure)
+        if address is None:
+            log.warning("MASTER MODE enabled")
+        else:
+            log.warning("Connecting to MASTER %s:%d: this server is its replica now", *address)
+            self.executor.refuse_waiters(ReplyError(errors.UNBLOCKED_BY_ROLE))
+            self.connect(takes_over=takes_over)
+
+    def _be_copy(self, is_copy: bool) -> None:
+        """Take rows from another server and none of one's own, or the other way round."""
+        changes = is_copy != self.store.is_copy
+        self.store.is_copy = self.keyspace.is_copy = is_copy
+        if changes and not is_copy:
+            self.keyspace.load()  # what a copy need not know: the ids in reserve, databases that nobody made
+        self.follow_role()
+
+    def connect(self, *, takes_over: bool = False) -> None:
+        """Begin to copy the server that the configuration names, if it names one."""
+        if self.config.replicaof is not None:
+            self.link = Link(self, Following(*self.config.replicaof, clock_ms(), takes_over=takes_over))
+
+    def feed(self, session: Session, replid: str, lsn: int, last: list[int] | None) -> None:
+        """Let a replica have what it lacks: PSYNC. Between batches."""
+        self.feeds.begin(session, replid, lsn, None if last is None else LastRecord(*last))
+
+    def take_place(self, replid: str) -> None:
+        """Be a server of its own, because the one that is copied wants that. Between batches."""
+        if self.link is not None and self.store.control.replid == replid:
+            self.replicate(None)
+
+    def acknowledge(self, replica: Replica, lsn: int, synced_lsn: int) -> None:
+        """Take note of how far a replica is. In a batch."""
+        replica.acknowledge(lsn, synced_lsn, clock_ms())
+        if self._barrier or self.executor.awaited or self.failover.is_on:
+            self.executor.after_batch.append(self._look_at_copies)
+
+    def _look_at_copies(self) -> None:
+        """Let go what has waited for copies, now that there are more. At the end of a batch."""
+        self._release()
+        self.executor.note_copies()
+        self.failover.look()
+
+    def sync_soon_for(self, *, replicas: int, local: int) -> None:
+        """Let the log be synced here, and by replicas: WAITAOF. Between batches."""
+        if local:
+            self._sync_wal()
+        if replicas:
+            self.beat(WANTS_SYNC)
+
+    def wake(self) -> None:
+        """Let sessions run on that have waited for something else than keys."""
+        self.loop.call_soon(self._send_heard)
+
+    def exchange(self) -> None:
+        """Put the state that has come in the place of what is here. Raises StorageError, DiskFull, SyncFailed."""
+        self._reopen(checkpoint=False)
+
+    def after_following(self) -> None:
+        """Do what a batch does behind its replies, for records that came."""
+        if self.executor.heard or self.executor.resumed:
+            self._send_heard()
+        if self.feeds:
+            self.feeds.nudge()
+        self._after_replies()
+
+    def sync_now(self) -> None:
+        """Let the log be synced: somebody waits for that."""
+        self._sync_wal()
+
+    def _note_synced(self) -> None:
+        """Let go who has waited for what is on this server's disk by now; sync again if that is not enough. Between batches."""
+        executor, synced_lsn = self.executor, self.store.wal.synced_lsn
+        executor.note_copies()
+        executor.end()
+        if executor.heard or executor.resumed:
+            self._send_heard()
+        if any(awaited.local and awaited.lsn > synced_lsn for awaited in executor.awaited.values()):
+            self._sync_wal()
 
     # --- batches ------------------------------------------------------------------------------------------------------------------
 
@@ -168,15 +304,24 @@ class RedisServer:
         if self.paused:
             for connection in list(self.paused):
                 connection.resume()
+        if self.feeds:
+            self.feeds.nudge()
         self._after_replies()
 
     def _must_wait(self) -> bool:
         """Tell whether replies made now have to wait for a sync. Raises SyncFailed."""
         # Behind replies that wait, all wait: the log may be synced already, but those have not left yet.
-        return bool(self._barrier) or (
-            self.config.appendfsync == "always"
-            and self.store.wal.synced_lsn < self.executor.lsn
-            and not self._sync_here()
+        return (
+            bool(self._barrier)
+            or (
+                self.config.appendfsync == "always"
+                and self.store.wal.synced_lsn < self.executor.lsn
+                and not self._sync_here()
+            )
+            or (
+                self.store.record_flags != 0
+                and self.executor.replicas.synced_by(self.config.synchronous_replicas) < self.executor.lsn
+            )
         )
 
     def _send(self, sessions: list[Session]) -> None:
@@ -316,16 +461,29 @@ class RedisServer:
         except SyncFailed as failure:
             self.die(failure)
             return
+        self._release()
+        if self._barrier and self._barrier[0][0] > lsn:
+            self._sync_wal()
+        if self.link is not None:
+            self.link.acknowledge()
+        if self.executor.awaited:
+            self._note_synced()
+
+    def _release(self) -> None:
+        """Let replies go that have what they wait for: the own disk under ``always``, those of replicas under ``synchronous-replicas``."""
+        safe_lsn = self.store.wal.end_lsn
+        if self.config.appendfsync == "always":
+            safe_lsn = self.store.wal.synced_lsn
+        if self.store.record_flags:
+            safe_lsn = min(safe_lsn, self.executor.replicas.synced_by(self.config.synchronous_replicas))
         barrier = self._barrier
-        while barrier and barrier[0][0] <= lsn:
+        while barrier and barrier[0][0] <= safe_lsn:
             for session, output in barrier.popleft()[1]:
                 if output:
                     session.send(output)
                     session.sent_bytes += len(output)
                 if session.closing or session.ends:
                     self._finish(session)
-        if barrier:
-            self._sync_wal()
 
     # --- clients ----------------------------------------------------------------------------------------------------------------------
 
@@ -348,6 +506,8 @@ class RedisServer:
         session.requests = NO_REQUESTS
         self.paused.discard(self.connections.get(session.id))
         self.measures.forget(session)
+        if session.gate & Gate.REPLICATES:
+            self.feeds.forget(session)
         self.executor.forget(session)
         self.sessions.close(session)
         self.connections.pop(session.id, None)
@@ -359,6 +519,8 @@ class RedisServer:
         timeout_ms = self.config.timeout_s * 1000
         for session in self.sessions:
             pending_bytes = session.pending_output_bytes()
+            if session.gate & Gate.REPLICATES:
+                continue  # the feeds look after them
             if self.limit_output(session, pending_bytes) or not timeout_ms or (session.gate and session.gate & _IDLES):
                 continue
             moved_bytes = session.received_bytes + session.sent_bytes - pending_bytes
@@ -390,6 +552,8 @@ class RedisServer:
             if self.executor.heard or self.executor.resumed:
                 self._send_heard()
             self._look_for_cold()
+            if self.feeds:
+                self.feeds.nudge()
             wal = self.store.wal
             if wal.wants_spare() and self.executor.refusal is None:
                 self._syncer.submit(_prepare, wal.prepare)
@@ -410,8 +574,32 @@ class RedisServer:
         if self.config.appendfsync == "everysec":
             self._sync_wal()
         self._clients_cron()
+        self._replication_cron()
         self.measures.sample(_EVERYSEC_S)
-        self.store.trim_wal(self.config.repl_backlog_size_bytes)
+        self.store.trim_wal(self.config.repl_backlog_size_bytes, self.feeds.keep_lsn())
+
+    def _replication_cron(self) -> None:
+        """Look after the servers that this one copies, or that copy it: once a second."""
+        self.feeds.cron()
+        if self.link is not None:
+            self.link.cron()
+        if self.config.min_replicas_to_write:
+            self.follow_role()
+        if self.failover.is_on:
+            self.failover.look()
+        now_ms = clock_ms()
+        if self.feeds and now_ms - self._beat_ms >= self.config.repl_ping_replica_period_s * 1000:
+            self._beat_ms = now_ms
+            self.beat()
+
+    def beat(self, flags: int = 0) -> None:
+        """Log an empty record for replicas to hear."""
+        try:
+            if self.executor.refusal is None:
+                self.store.beat(now_us() // 1000, flags)
+        except DiskFull as error:
+            self.executor.refuse_writes(error)
+        self.feeds.nudge()
 
     # --- what commands ask for ------------------------------------------------------------------------------------------------
 
@@ -533,6 +721,7 @@ class RedisServer:
         gc.enable()
         self._upkeep()
         self._every_second()
+        self.connect()
         await self._stopped.wait()
         return self.exit_status
 
@@ -554,6 +743,8 @@ class RedisServer:
         for handle in (self._upkeep_at, self._second_at):
             if handle is not None:
                 handle.cancel()
+        if self.link is not None:
+            self.link.stop()
         try:
             if self._syncing is not None:
                 self._syncing.result()
@@ -599,6 +790,14 @@ class RedisServer:
             raise ReplyError(SET_FAILED % (name, errors.LISTENS_ALREADY))
         if "maxclients" in names and (possible := clients_max(self.config.maxclients)) < self.config.maxclients:
             raise ReplyError(SET_FAILED % ("maxclients", errors.TOO_MANY_CLIENTS % possible))
+        if names & {
+            "synchronous-replicas",
+            "min-replicas-to-write",
+            "min-replicas-max-lag",
+            "replica-serve-stale-data",
+        }:
+            self.follow_role()
+            self.executor.after_batch.append(self._look_at_copies)
         if names & {"notify-keyspace-events", "slowlog-max-len", "slowlog-log-slower-than"}:
             self.executor.follow_settings()
         if "hot-layer-size" in names:

@@ -28,6 +28,7 @@ class Gate:
     WAITS: Final = 32  # for keys: see `blocking`
     PAUSED: Final = 64  # a request of it is held by CLIENT PAUSE
     MONITORS: Final = 128  # is shown everything
+    REPLICATES: Final = 256  # a replica, which gets the log
 
 
 STANDS: Final = Gate.WAITS | Gate.PAUSED  # no request of the session may be run

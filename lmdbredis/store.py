@@ -39,14 +39,14 @@ from typing import TYPE_CHECKING, Any, Final
 import lmdb
 
 from lmdbredis import format as fmt
-from lmdbredis import wal
+from lmdbredis import install, wal
 from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.snapshots import MAP_BYTES_DEFAULT, READERS_MAX, Copy, Reader
 from lmdbredis.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 SEGMENT_BYTES_DEFAULT: Final = 64 << 20
@@ -96,6 +96,8 @@ class Store:
         self.forgets: list[Callable[[], None]] = []  # called after a repair: whatever was derived from rows is stale
         self.commits = 0
         self._time_ms = 0  # of the last record
+        self.record_flags = 0  # of every record
+        self.is_copy = False  # of another server's store: rows come by `follow`, and nothing else may be logged
         self._lock_fd = self._lock()
         self._writer = ThreadPoolExecutor(1, "lmdb-writer")  # law 1: owns LMDB's writer lock
         self._syncer = ThreadPoolExecutor(1, "checkpoint-sync")
@@ -114,6 +116,7 @@ class Store:
         self._txn: Any = None  # the open transaction
         self._data_fd = -1
         try:
+            self.diverged = install.finish(directory, self.disk)  # where the log is kept that another state replaced
             self._open(replid, map_bytes, segment_bytes)
         except BaseException as error:
             self._release()
@@ -255,7 +258,8 @@ class Store:
         write_set = {table.number: table.batch for table in self.tables if table.batch}
         if not write_set:
             return False
-        self.wal.append(fmt.pack_write_set(write_set), time_ms)
+        assert not self.is_copy, "a copy has no rows of its own"
+        self.wal.append(fmt.pack_write_set(write_set), time_ms, self.record_flags)
         self.disk.reached("wal.appended")
         for table in self.tables:
             if table.batch:
@@ -265,6 +269,35 @@ class Store:
         for hook in self.hooks:
             hook(write_set)
         return True
+
+    def follow(self, records: Sequence[wal.Record]) -> fmt.WriteSet:
+        """Take records of the log that this store is a copy of: into the log, at their addresses, and their rows together; return those.
+
+        Between batches. Raises StorageError if they do not follow on what is there; DiskFull: then `repair`, and what is in the log
+        by then is all that has come.
+        """
+        merged: fmt.WriteSet = {}
+        for record in records:
+            self.wal.follow(record)
+            for number, rows in fmt.unpack_write_set(record.payload).items():
+                if number in merged:
+                    merged[number].update(rows)
+                else:
+                    merged[number] = rows
+        self.disk.reached("wal.appended")
+        self._time_ms = records[-1].time_ms
+        for number, rows in merged.items():
+            table = self.tables[number]
+            if self._committing is not None or table.is_lazy or table.overlay:
+                table.overlay.update(rows)
+                self.has_backlog = True
+            else:
+                self._put_rows(self._txn, table, rows)
+            table.fresh.update(rows)
+            self.dirty_rows += len(rows)
+        for hook in self.hooks:
+            hook(merged)
+        return merged
 
     def drain(self) -> None:
         """Put some rows of the overlay into the open transaction, if they wait for that. Raises DiskFull: then `repair`."""
@@ -515,9 +548,15 @@ class Store:
         self.is_held = self.wal.grows = False
 
     def rename_history(self, replid: str) -> None:
-        """Give the history another name, durably. Between batches. Raises DiskFull, SyncFailed."""
-        self.checkpoint()
-        self.control = replace(self.control, replid=replid)
+        """Give the history another name, durably, and forget the one before: nobody can go on with it. Raises DiskFull, SyncFailed."""
+        self.set_history(replid, fmt.NO_REPLID, 0)
+
+    def set_history(self, replid: str, replid2: str, replid2_lsn: int) -> None:
+        """Let this be the history `replid`, which up to an address was called `replid2`; durably. Raises DiskFull, SyncFailed."""
+        if self._syncing is not None:  # it will write CONTROL
+            self._syncing.exception()
+            self._finish_sync()
+        self.control = replace(self.control, replid=replid, replid2=replid2, replid2_lsn=replid2_lsn)
         self.disk.replace(self.directory / "CONTROL", fmt.pack_control(self.control))
 
     def probe(self, time_ms: int) -> None:
@@ -530,13 +569,18 @@ class Store:
             self.begin_commit()
             self._wait_for_commit()
         self.begin_sync()
-        self.wal.append(fmt.pack_write_set({}), time_ms)
+        self.beat(time_ms)
 
-    def trim_wal(self, keep_bytes: int) -> None:
-        """Remove log segments that no synced snapshot needs, but for the last `keep_bytes` bytes; none while they are held."""
+    def beat(self, time_ms: int, flags: int = 0) -> None:
+        """Log an empty record: replicas hear that this server lives. Raises DiskFull."""
+        if not self.is_copy:
+            self.wal.append(fmt.pack_write_set({}), time_ms, flags)
+
+    def trim_wal(self, keep_bytes: int, keep_lsn: int) -> None:
+        """Remove log segments that no synced snapshot needs, but for the last `keep_bytes` bytes, and what stands at `keep_lsn` or after; none while they are held."""
         if self.is_held:
             return
-        self.wal.trim(min(self.control.lsn, self.wal.end_lsn - keep_bytes))
+        self.wal.trim(min(self.control.lsn, self.wal.end_lsn - keep_bytes, keep_lsn))
 
     # --- recovery --------------------------------------------------------------------------------------------------------------
 

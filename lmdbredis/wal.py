@@ -99,6 +99,19 @@ def read(directory: Path, from_lsn: int, until_lsn: int | None = None) -> Iterat
         raise StorageError(f"the log cannot be read back: it ends at {at:016x}, and was written up to {until_lsn:016x}")
 
 
+def read_segment(
+    directory: Path, base_lsn: int, from_lsn: int = 0, *, records_max: int | None = None
+) -> Iterator[Record]:
+    """Yield whole records of one segment, from address `from_lsn` on, until there is none: no judgement on why."""
+    at = max(from_lsn, base_lsn + fmt.SEGMENT_HEADER_BYTES)
+    with segment_path(directory, base_lsn).open("rb") as file:
+        file.seek(at - base_lsn)
+        count = 0
+        while count != records_max and (record := _read_record(file.read, at)) is not None:
+            yield record
+            at, count = record.end_lsn, count + 1
+
+
 def _read_record(read_bytes: Callable[[int], bytes], at: int) -> Record | None:
     """Return the whole record at address `at` of an open segment, or None."""
     head = read_bytes(fmt.RECORD_HEADER_BYTES)
@@ -206,17 +219,17 @@ class Wal:
             if base > end_lsn:
                 segment_path(directory, base).unlink()
         current = [base for base in bases if base <= end_lsn]
-        self._base = -1  # lsn where the current segment begins
+        self.base_lsn = -1  # lsn where the current segment begins
         self._directory_fd = disk.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for base in current:  # what a crashed server wrote, in any segment, may not be on disk yet
                 self._sync_closed(base)
             if current and _holds(segment_path(directory, current[-1]), end_lsn - current[-1]):
-                self._base = current[-1]
+                self.base_lsn = current[-1]
                 # A segment may have been all but begun.
-                self.end_lsn = max(end_lsn, self._base + fmt.SEGMENT_HEADER_BYTES)
-                self._fds.append(disk.open(segment_path(directory, self._base), os.O_RDWR))
-                os.ftruncate(self._fds[-1], self.end_lsn - self._base)
+                self.end_lsn = max(end_lsn, self.base_lsn + fmt.SEGMENT_HEADER_BYTES)
+                self._fds.append(disk.open(segment_path(directory, self.base_lsn), os.O_RDWR))
+                os.ftruncate(self._fds[-1], self.end_lsn - self.base_lsn)
                 with suppress(DiskFull):  # law 4; but a full disk must not keep reads from being served
                     disk.allocate(self._fds[-1], segment_bytes)
             else:
@@ -232,12 +245,26 @@ class Wal:
         size = fmt.RECORD_HEADER_BYTES + len(payload)
         if len(payload) > fmt.RECORD_BYTES_MAX:
             raise DiskFull(f"a batch of {len(payload)} bytes is more than a record can hold")
-        if lsn - self._base + size > self._segment_bytes and lsn - self._base > fmt.SEGMENT_HEADER_BYTES:
+        if lsn - self.base_lsn + size > self._segment_bytes and lsn - self.base_lsn > fmt.SEGMENT_HEADER_BYTES:
             self._begin_segment()
-            lsn = self.end_lsn
+        return self._append(payload, time_ms, flags)
+
+    def follow(self, record: Record) -> int:
+        """Append a record of the log that this one is a copy of, at the address that it has there; segments are cut where they are there.
+
+        Raises StorageError if it belongs elsewhere; else as `append`.
+        """
+        if record.lsn == self.end_lsn + fmt.SEGMENT_HEADER_BYTES:
+            self._begin_segment()
+        if record.lsn != self.end_lsn:
+            raise StorageError(f"a record for {record.lsn:016x} came, and the log ends at {self.end_lsn:016x}")
+        return self._append(record.payload, record.time_ms, record.flags)
+
+    def _append(self, payload: bytes, time_ms: int, flags: int) -> int:
+        lsn = self.end_lsn
         head = fmt.pack_record_header(payload, lsn, self.synced_lsn, time_ms, flags)
-        self._disk.pwrite(self._fds[-1], (head, payload), lsn - self._base)
-        self.end_lsn = lsn + size
+        self._disk.pwrite(self._fds[-1], (head, payload), lsn - self.base_lsn)
+        self.end_lsn = lsn + fmt.RECORD_HEADER_BYTES + len(payload)
         return self.end_lsn
 
     def _begin_segment(self) -> None:
@@ -260,7 +287,7 @@ class Wal:
             raise
         self._disk.reached("wal.rotated")
         self._fds.append(fd)
-        self._base = self.end_lsn
+        self.base_lsn = self.end_lsn
         self._names_changed = True
         self.end_lsn += fmt.SEGMENT_HEADER_BYTES
 
@@ -268,13 +295,15 @@ class Wal:
         """Let segments grow with what is appended (law 5), until `grows` is false again."""
         with self._prepare_lock:
             self.grows = True
-        os.ftruncate(self._fds[-1], self.end_lsn - self._base)
+        os.ftruncate(self._fds[-1], self.end_lsn - self.base_lsn)
 
     def wants_spare(self) -> bool:
         """Tell whether the segment is half full and no spare is at hand: time to `prepare` one."""
         if self.grows:
             return False
-        return self.end_lsn > max(self._base + self._segment_bytes // 2, self._prepare_lsn) and not self._spare.exists()
+        return (
+            self.end_lsn > max(self.base_lsn + self._segment_bytes // 2, self._prepare_lsn) and not self._spare.exists()
+        )
 
     def prepare(self) -> None:
         """Make the spare segment if there is none. Raises DiskFull. For a thread: it may take milliseconds."""
@@ -329,7 +358,7 @@ class Wal:
         """Remove the segments that end at or before `before_lsn`; never the current one."""
         bases = segments(self.directory)
         for base, following in itertools.pairwise(bases):
-            if following <= before_lsn and base < self._base:
+            if following <= before_lsn and base < self.base_lsn:
                 with suppress(OSError):  # it can go later
                     segment_path(self.directory, base).unlink()
 

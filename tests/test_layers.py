@@ -18,7 +18,7 @@ from lmdbredis import format as fmt
 PACKAGE = Path(fmt.__file__).resolve().parent
 
 # The rooms at the top, which alone know the outside world: sockets, clocks, chance.
-IMPURE = {"__main__", "server", "connection", "busy", "measures"}
+IMPURE = {"__main__", "server", "connection", "busy", "failover", "feeds", "link", "measures"}
 OUTSIDE_WORLD = {
     "asyncio",
     "uvloop",
@@ -39,8 +39,8 @@ ONLY = {
     "msgpack": {"format"},
     "hiredis": {"resp", "requests"},
     "lupa": set(),  # imported by name, when the first script comes: test_scripting
-    "lmdbredis.wal": {"store"},
-    "lmdbredis.disk": {"__main__", "server", "store", "wal"},
+    "lmdbredis.wal": {"feeds", "link", "shipping", "store"},
+    "lmdbredis.disk": {"__main__", "install", "server", "store", "wal"},
 }
 SUB_DATABASES = {
     "META", "KEYS", "EXPIRES", "HASHES", "SETS", "LISTS", "ZSETS", "SCORES", "CHUNKS", "COUNTS", "GARBAGE", "STREAMS", "GROUPS",

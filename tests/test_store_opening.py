@@ -323,7 +323,7 @@ def test_power_cuts(tmp_path: Path, seed: int):
         elif step == 4:
             store.repair()
         elif step == 5:
-            store.trim_wal(0)
+            store.trim_wal(0, store.wal.end_lsn)
         else:
             store.poll()
             store.drain()

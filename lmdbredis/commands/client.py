@@ -28,7 +28,7 @@ from lmdbredis.errors import (
     shown,
 )
 from lmdbredis.registry import ADMIN, ALLOW_BUSY, LOADING, NO_MULTI, NOSCRIPT, STALE, Context, command, container, find
-from lmdbredis.resp import NO_REPLY, NULL_ARRAY, OK, Verbatim
+from lmdbredis.resp import NO_REPLY, OK, Verbatim
 from lmdbredis.session import DEFAULT_USER, STANDS, Gate, Session
 
 _SELF: Final = NOSCRIPT | LOADING | STALE | ALLOW_BUSY  # tells or changes the session's own state
@@ -297,7 +297,7 @@ def client_unblock(cx: Context, client_id_: bytes, *reason: bytes) -> int:
     waiting = None if session is None else cx.executor.waiters.of(session)
     if waiting is None:
         return 0
-    cx.executor.give_up(waiting, ReplyError(UNBLOCKED) if is_error else NULL_ARRAY)
+    cx.executor.give_up(waiting, ReplyError(UNBLOCKED) if is_error else waiting.in_vain())
     return 1
 
 

@@ -67,8 +67,8 @@ def _run(cx: Context, script: Script, count: int, words: Sequence[bytes], *, rea
     if script.has_flags and not script.no_writes:
         if read_only:
             raise ReplyError(SCRIPT_MAY_WRITE)
-        if executor.refusal is not None:
-            raise ReplyError(executor.refusal)
+        if executor.no_writes is not None:
+            raise ReplyError(executor.no_writes)
     value = executor.scripting.run(script, count, words, read_only=read_only)
     if value.__class__ is ReplyError:
         raise value

@@ -43,8 +43,8 @@ def exec_(cx: Context) -> Any:
     _end(cx)
     if aborts:
         raise ReplyError(EXEC_ABORT)
-    if executor.refusal is not None and any(found.writes for found, _ in queued):
-        raise ReplyError(EXEC_REFUSED % executor.refusal)
+    if executor.no_writes is not None and any(found.writes for found, _ in queued):
+        raise ReplyError(EXEC_REFUSED % executor.no_writes)
     if is_touched:
         return NULL_ARRAY
     executor.in_transaction = True

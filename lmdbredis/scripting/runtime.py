@@ -239,8 +239,8 @@ class Runtime:
                 return errors.CALL_ARITY.encode(), ERROR
             executor = self._executor
             if bits_ & _WRITES:
-                if executor.refusal is not None:
-                    raise ReplyError(executor.refusal)
+                if executor.no_writes is not None:
+                    raise ReplyError(executor.no_writes)
                 self.has_written = True
             value = executor.perform(command, words)
             kind = value.__class__

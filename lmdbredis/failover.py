@@ -1,0 +1,128 @@
+"""Failover: a replica takes this server's place because somebody wants it to, and nothing is lost: FAILOVER.
+
+Theory. Writes wait (a pause), until a replica has the whole log; then this server becomes that replica's replica, and says so in its
+first PSYNC, which is what makes the other one a server of its own. When the link is up, writes go on: there, and refused here. If
+the other says no, everything is as before.
+
+It belongs to the server's room: one room, several files.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from lmdbredis import errors
+from lmdbredis.errors import ReplyError
+from lmdbredis.measures import clock_ms
+from lmdbredis.replication import ONLINE, Replica
+
+if TYPE_CHECKING:
+    from lmdbredis.server import RedisServer
+
+log = logging.getLogger("lmdbredis")
+
+NONE: Final = "no-failover"
+WAITING: Final = "waiting-for-sync"
+IN_PROGRESS: Final = "failover-in-progress"
+_LONG_MS: Final = 1 << 40
+
+Address = tuple[str, int]
+
+
+class Failover:
+    """The failover that is on, if one is."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self.state = NONE
+        self._target: Address | None = None  # None: whichever replica is first to have everything
+        self._forces = False  # when the time is up, the target takes over with what it has
+        self._until_ms = 0  # 0 = no limit
+
+    @property
+    def is_on(self) -> bool:
+        """Tell whether there is one."""
+        return self.state != NONE
+
+    def begin(self, target: Address | None, timeout_ms: int, *, forces: bool) -> None:
+        """Begin at the end of the batch. Raises ReplyError."""
+        server = self._server
+        if self.is_on:
+            raise ReplyError(errors.FAILOVER_ON)
+        if server.following is not None:
+            raise ReplyError(errors.FAILOVER_OF_REPLICA)
+        replicas = list(server.executor.replicas)
+        if not replicas:
+            raise ReplyError(errors.FAILOVER_ALONE)
+        if target is not None:
+            meant = [replica for replica in replicas if (replica.address, replica.port) == target]
+            if not meant:
+                raise ReplyError(errors.FAILOVER_TARGET)
+            if meant[0].state != ONLINE:
+                raise ReplyError(errors.FAILOVER_TARGET_OFFLINE)
+        self.state, self._target, self._forces = WAITING, target, forces
+        self._until_ms = clock_ms() + timeout_ms if timeout_ms else 0
+        server.executor.after_batch.append(self._start)
+
+    def _start(self) -> None:
+        log.warning("FAILOVER requested.")
+        self._server.executor.pause(_LONG_MS, writes_only=True)
+        self.look()
+
+    def abort(self) -> None:
+        """Give it up, at the end of the batch. Raises ReplyError if there is none."""
+        if not self.is_on:
+            raise ReplyError(errors.NO_FAILOVER)
+        self._server.executor.after_batch.append(self._give_up)
+
+    def look(self) -> None:
+        """Find out whether a replica has everything by now, or the time is up. Between batches."""
+        if self.state != WAITING:
+            return
+        server = self._server
+        replicas = [replica for replica in server.executor.replicas if self._is_meant(replica)]
+        end_lsn = server.store.wal.end_lsn
+        ready = next((replica for replica in replicas if replica.lsn >= end_lsn), None)
+        if ready is not None:
+            self._hand_over((ready.address, ready.port))
+        elif self._until_ms and clock_ms() >= self._until_ms:
+            if self._forces and self._target is not None:
+                log.warning("Failover target did not catch up in time: forced")
+                self._hand_over(self._target)
+            else:
+                log.warning("Failover attempt timed out")
+                self._give_up()
+
+    def _is_meant(self, replica: Replica) -> bool:
+        return replica.state == ONLINE and self._target in {None, (replica.address, replica.port)}
+
+    def _hand_over(self, address: Address) -> None:
+        log.warning("Failover target is %s:%d", *address)
+        self.state = IN_PROGRESS
+        self._server.replicate(address, takes_over=True)
+
+    def succeeded(self) -> None:
+        """Take note that the other server has taken over."""
+        if self.state == IN_PROGRESS:
+            log.warning("Failover complete: this server is a replica now")
+            self._end()
+
+    def failed(self) -> None:
+        """Take note that the other server said no, or nothing: be as before."""
+        if self.state == IN_PROGRESS:
+            log.warning("Failover target refused or cannot be reached: this server stays what it was")
+            self._server.replicate(None)
+            self._end()
+
+    def _give_up(self) -> None:
+        if self.state == IN_PROGRESS:
+            self.failed()
+        elif self.state == WAITING:
+            log.warning("Failover aborted")
+            self._end()
+
+    def _end(self) -> None:
+        self.state = NONE
+        self._server.executor.unpause()
+        self._server.wake()

@@ -1,0 +1,298 @@
+"""Feeds: what this server sends to those who copy it: a snapshot where one is needed, then the log.
+
+Theory. A replica asks where it wants to go on (PSYNC). If its log agrees with this one and this one still has the bytes, it gets them
+(``+CONTINUE``); else a snapshot first (``+FULLRESYNC``): the segment of the log that the snapshot's lsn stands in, up to there, then the
+pages of data.mdb, and from then on the log. A thread sends the snapshot from file to socket, so the loop goes on and nothing is held in
+memory; the log is read back from its file, where it was just written, so a replica that is slow costs no memory either.
+
+Laws:
+
+1. What a feed still has to send, and what a replica that was lost a moment ago will ask for, is not trimmed from the log.
+2. Who does not read is cut off: past the output-buffer limit of replicas if it takes nothing for a second, and after repl-timeout in
+   any case.
+3. A replica's session gets nothing but this: its commands have no replies.
+
+It belongs to the server's room: one room, several files.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import threading
+from typing import TYPE_CHECKING, Final
+
+from lmdbredis import format as fmt
+from lmdbredis import shipping, wal
+from lmdbredis.errors import StorageError
+from lmdbredis.measures import clock_ms
+from lmdbredis.replication import COPIES, ONLINE
+from lmdbredis.session import Gate
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from lmdbredis.replication import Replica
+    from lmdbredis.server import RedisServer
+    from lmdbredis.session import Session
+    from lmdbredis.snapshots import Copy
+
+log = logging.getLogger("lmdbredis")
+
+_SHIP_S: Final = 0.001  # what is logged within this time goes out together, unless somebody waits for it
+_PART_BYTES: Final = 256 << 10
+_UNSENT_BYTES: Final = 1 << 20  # what a socket has not taken: more is not read from the log
+_SEND_BYTES: Final = 4 << 20
+NOTHING_KEPT: Final = 1 << 63
+
+
+class Feed:
+    """What one replica gets."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self.session: Session = replica.session
+        self.outgoing: shipping.Outgoing | None = None  # of the log, once it is its turn
+        self.keep_lsn = 0  # where it is to begin
+        self.seen_lsn = -1  # how far it was at the last look
+
+    @property
+    def lsn(self) -> int:
+        """Return the address of the next byte that it gets."""
+        return self.outgoing.lsn if self.outgoing is not None else self.keep_lsn
+
+
+class Feeds:
+    """All of them."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self._by_session: dict[Session, Feed] = {}
+        self._lost: dict[
+            str, tuple[int, int]
+        ] = {}  # address of a replica that is gone -> (its lsn, until when it is kept)
+        self._timer: asyncio.TimerHandle | None = None
+        self.full_syncs = self.partial_syncs = self.refused_partial_syncs = 0
+        self.sent_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._by_session)
+
+    def keep_lsn(self) -> int:
+        """Return from where on the log is needed."""
+        lost = [lsn for lsn, _ in self._lost.values()]
+        return min([feed.lsn for feed in self._by_session.values()] + lost, default=NOTHING_KEPT)
+
+    # --- beginning -------------------------------------------------------------------------------------------------------------
+
+    def begin(self, session: Session, replid: str, lsn: int, last: shipping.LastRecord | None) -> None:
+        """Feed a replica whose log is of the history `replid` and ends at `lsn` with the record `last`: PSYNC. Between batches."""
+        server, store = self._server, self._server.store
+        replica = server.executor.replicas.of(session)
+        session.gate |= Gate.REPLICATES
+        feed = self._by_session[session] = Feed(replica)
+        replica.heard_ms = clock_ms()
+        if server.config.repl_disable_tcp_nodelay and session.address[-2:] != ":0":
+            connection = server.connections[session.id]
+            sock = connection.transport.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        known = replid in {store.control.replid, store.control.replid2}
+        try:
+            if self._can_continue(replid, lsn, last):
+                feed.outgoing = shipping.Outgoing(store.wal, lsn)
+                self.partial_syncs += 1
+                log.info("Partial resynchronization request from %s accepted, from lsn %016x", self._name(feed), lsn)
+                session.send(b"+CONTINUE %b\r\n" % store.control.replid.encode())
+                self._go_online(feed, lsn)
+                return
+            self.refused_partial_syncs += known
+            self.full_syncs += 1
+            self._begin_copy(feed)
+        except (StorageError, OSError) as error:
+            log.warning("Replica %s cannot be fed: %s", self._name(feed), error)
+            session.kill()
+
+    def _can_continue(self, replid: str, lsn: int, last: shipping.LastRecord | None) -> bool:
+        """Tell whether a log of that history, with that end, is a beginning of this one, and this one still has what follows."""
+        store = self._server.store
+        control, directory = store.control, store.wal.directory
+        if replid != control.replid and not (replid == control.replid2 and lsn <= control.replid2_lsn):
+            return False
+        bases = wal.segments(directory)
+        if last is None or lsn > store.wal.end_lsn or lsn < bases[0]:
+            return False
+        begun = last.end_lsn + fmt.SEGMENT_HEADER_BYTES == lsn and last.end_lsn in bases
+        return (last.end_lsn == lsn or begun) and shipping.agrees(directory, last)
+
+    def _begin_copy(self, feed: Feed) -> None:
+        """Send a snapshot, in a thread. Raises StorageError, OSError."""
+        server = self._server
+        store, session = server.store, feed.session
+        copy = store.copy()
+        try:
+            base = feed.keep_lsn = shipping.segment_before(store.wal.directory, copy.lsn)
+            log_fd = os.open(wal.segment_path(store.wal.directory, base), os.O_RDONLY)
+        except BaseException:
+            copy.close()
+            raise
+        control = store.control
+        head = f"+FULLRESYNC {control.replid} {copy.lsn} {control.replid2} {control.replid2_lsn}\r\n"
+        log.info(
+            "Full resynchronization of replica %s: %d bytes, lsn %016x", self._name(feed), copy.size_bytes, copy.lsn
+        )
+        feed.replica.state = COPIES
+        timeout_ms = server.config.repl_timeout_s * 1000
+        fd = os.dup(session.fd)
+
+        def send() -> None:
+            error: OSError | None = None
+            try:
+                _send_all(fd, head.encode() + b"$%d\r\n" % (copy.lsn - base), timeout_ms)
+                _send_file(fd, log_fd, 0, copy.lsn - base, timeout_ms)
+                _send_all(fd, b"$%d\r\n" % copy.size_bytes + copy.head, timeout_ms)
+                _send_file(fd, copy.fd, len(copy.head), copy.size_bytes, timeout_ms)
+            except OSError as failure:
+                error = failure
+            finally:
+                os.close(fd)
+                os.close(log_fd)
+            server.loop.call_soon_threadsafe(self._copied, feed, copy, error)
+
+        threading.Thread(target=send, name="full-sync", daemon=True).start()
+
+    def _copied(self, feed: Feed, copy: Copy, error: OSError | None) -> None:
+        """Go on with the log, now that the snapshot has left."""
+        lsn = copy.lsn
+        self.sent_bytes += copy.size_bytes
+        copy.close()
+        if self._by_session.get(feed.session) is not feed:  # it is gone
+            return
+        if error is not None:
+            log.warning("Connection with replica %s lost in the middle of its snapshot: %s", self._name(feed), error)
+            feed.session.kill()
+            return
+        log.info("Synchronization with replica %s succeeded", self._name(feed))
+        try:
+            feed.outgoing = shipping.Outgoing(self._server.store.wal, lsn)
+        except (StorageError, OSError) as failure:
+            log.warning("Replica %s cannot be fed: %s", self._name(feed), failure)
+            feed.session.kill()
+            return
+        self._go_online(feed, lsn)
+
+    def _go_online(self, feed: Feed, lsn: int) -> None:
+        feed.replica.state = ONLINE
+        feed.replica.acknowledge(lsn, 0, clock_ms())
+        self._lost.pop(self._name(feed), None)
+        self._ship()
+
+    # --- the log -----------------------------------------------------------------------------------------------------------------
+
+    def nudge(self) -> None:
+        """Let what has been logged go out soon; at once if somebody waits for it."""
+        if self._timer is None:
+            if self._server.executor.awaited or self._server.config.synchronous_replicas:
+                self._ship()
+            else:
+                self._timer = self._server.loop.call_later(_SHIP_S, self._ship)
+
+    def _ship(self) -> None:
+        """Send every replica what it may have now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        end_lsn = self._server.store.wal.end_lsn
+        for feed in list(self._by_session.values()):
+            outgoing = feed.outgoing
+            if outgoing is None:
+                continue
+            try:
+                while outgoing.lsn < end_lsn and feed.session.pending_output_bytes() < _UNSENT_BYTES:
+                    data = outgoing.read(_PART_BYTES)
+                    feed.session.send(data)
+                    self.sent_bytes += len(data)
+            except (StorageError, OSError) as error:
+                log.warning("Replica %s cannot be fed any more: %s", self._name(feed), error)
+                feed.session.kill()
+            if outgoing.lsn < end_lsn and self._timer is None:
+                self._timer = self._server.loop.call_later(_SHIP_S, self._ship)
+
+    def cron(self) -> None:
+        """Look after replicas that are silent or do not read: once a second (law 2)."""
+        now_ms, config = clock_ms(), self._server.config
+        hard, soft, _ = config.client_output_buffer_limit.replica
+        end_lsn = self._server.store.wal.end_lsn
+        for feed in list(self._by_session.values()):
+            if feed.outgoing is None:
+                continue
+            behind_bytes, stands = end_lsn - feed.lsn, feed.lsn == feed.seen_lsn
+            feed.seen_lsn = feed.lsn
+            limit_bytes = min((limit for limit in (hard, soft) if limit), default=NOTHING_KEPT)
+            if stands and behind_bytes > limit_bytes:
+                log.warning(
+                    "Replica %s does not read and is closed for overcoming of output buffer limits", self._name(feed)
+                )
+                feed.session.kill()
+            elif feed.replica.lag_ms(now_ms) > config.repl_timeout_s * 1000:
+                log.warning("Disconnecting timedout replica (streaming sync): %s", self._name(feed))
+                feed.session.kill()
+        self._lost = {name: (lsn, until_ms) for name, (lsn, until_ms) in self._lost.items() if until_ms > now_ms}
+
+    def forget(self, session: Session) -> None:
+        """Take note that a client is gone; what a replica will ask for when it comes back is kept for a while (law 1)."""
+        feed = self._by_session.pop(session, None)
+        if feed is None:
+            return
+        if feed.outgoing is not None:
+            feed.outgoing.close()
+            kept_ms = self._server.config.repl_timeout_s * 1000
+            self._lost[self._name(feed)] = min(feed.replica.lsn, feed.lsn), clock_ms() + kept_ms
+        log.warning("Connection with replica %s lost.", self._name(feed))
+
+    def let_go(self) -> None:
+        """Cut off all replicas: the history has another name now, or the log another beginning."""
+        for feed in list(self._by_session.values()):
+            feed.session.kill()
+        self._lost.clear()
+
+    def drop_lost(self) -> None:
+        """Keep nothing any more for those who are gone: the disk is full."""
+        self._lost.clear()
+
+    def _name(self, feed: Feed) -> str:
+        return f"{feed.replica.address}:{feed.replica.port}"
+
+
+def _wait_for_room(fd: int, timeout_ms: int) -> None:
+    """Wait until the socket takes something. Raises TimeoutError."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    if not poll.poll(timeout_ms):
+        raise TimeoutError("it does not read")
+
+
+def _send_all(fd: int, data: bytes, timeout_ms: int) -> None:
+    """Write all of it into a socket that does not block. Raises OSError."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            _wait_for_room(fd, timeout_ms)
+
+
+def _send_file(fd: int, file: int, start: int, end: int, timeout_ms: int) -> None:
+    """Write a part of a file into a socket that does not block; what the file lacks are zeros. Raises OSError."""
+    at = start
+    while at < end:
+        try:
+            sent = os.sendfile(fd, file, at, min(end - at, _SEND_BYTES))
+        except BlockingIOError:
+            _wait_for_room(fd, timeout_ms)
+            continue
+        if not sent:
+            _send_all(fd, bytes(min(end - at, _SEND_BYTES)), timeout_ms)
+            sent = min(end - at, _SEND_BYTES)
+        at += sent

@@ -1,0 +1,301 @@
+"""The link: how this server gets what the one has that it copies.
+
+Theory. One coroutine connects, says who it is (PING, AUTH, REPLCONF), asks to go on where the own log ends (PSYNC), and takes what
+comes: records of the log, or first a snapshot, which is written beside the own data and put in its place when it is whole
+(`install`). Until then the old data is served. When the link breaks it begins again a second later.
+
+Laws:
+
+1. Records go into the own log at the address they have in the other; what does not fit there ends the link.
+2. What is acknowledged is in the own log (ACK), and on the own disk (FACK).
+3. A snapshot is on disk before it is put in place.
+
+It belongs to the server's room: one room, several files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from lmdbredis import format as fmt
+from lmdbredis import install, shipping, wal
+from lmdbredis.errors import DiskFull, StorageError, SyncFailed
+from lmdbredis.measures import clock_ms, now_us
+from lmdbredis.replication import CONNECT, CONNECTED, CONNECTING, SYNC, Following
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lmdbredis.server import RedisServer
+
+log = logging.getLogger("lmdbredis")
+
+_AGAIN_S: Final = 1.0
+_READ_BYTES: Final = 256 << 10
+_BUFFER_BYTES: Final = 1 << 20
+_CONNECT_S: Final = 5.0
+_LOGGED_EVERY: Final = 1 << 30  # bytes of a snapshot between two lines of the log
+
+
+class LinkFailed(Exception):
+    """The other server says no, or something that is not understood."""
+
+
+class Link:
+    """The link to one server. `stop` ends it for good."""
+
+    def __init__(self, server: RedisServer, following: Following) -> None:
+        self.following = following
+        self._server = server
+        self._reader: asyncio.StreamReader = None  # type: ignore[assignment] # made with the connection
+        self._writer: asyncio.StreamWriter | None = None
+        self._acked = (-1, -1)  # lsn, on disk
+        self._wants_sync = False  # the other server waits for what is on disk here
+        self.received_bytes = 0
+        self._task = server.loop.create_task(self._run())
+
+    def stop(self) -> None:
+        """End the link."""
+        self._task.cancel()
+        self._cut()
+
+    def _cut(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+            self._writer = None
+
+    def cron(self) -> None:
+        """Tell the other side how far this one is, and cut a link on which nothing comes: once a second."""
+        timeout_ms = self._server.config.repl_timeout_s * 1000
+        if self.following.state != CONNECT and clock_ms() - self.following.heard_ms > timeout_ms:
+            log.warning("MASTER timeout: no data nor PING received...")
+            self._cut()
+        elif self.following.is_up:
+            self.acknowledge(always=True)
+
+    async def _run(self) -> None:
+        """Connect, again and again."""
+        following = self.following
+        while True:
+            try:
+                await self._connect()
+                await self._go_on()
+            except (LinkFailed, StorageError, OSError, asyncio.IncompleteReadError, TimeoutError) as error:
+                log.warning(
+                    "Connection with master %s:%d lost: %s", following.host, following.port, error or "no answer"
+                )
+            except DiskFull as full:
+                log.warning("The disk is full (%s): nothing more can be copied", full)
+            except SyncFailed as failure:
+                self._server.die(failure)
+            except asyncio.CancelledError:
+                raise
+            except Exception as failure:
+                log.exception("The link failed")
+                self._server.die(failure)
+            self._cut()
+            following.become(CONNECT, clock_ms())
+            self._server.follow_role()
+            self._server.failover.failed()
+            await asyncio.sleep(_AGAIN_S)
+
+    # --- saying who one is ---------------------------------------------------------------------------------------------------------
+
+    async def _connect(self) -> None:
+        """Connect and introduce oneself. Raises LinkFailed, OSError, TimeoutError."""
+        following, config = self.following, self._server.config
+        following.become(CONNECTING, clock_ms())
+        log.info("Connecting to MASTER %s:%d", following.host, following.port)
+        opening = asyncio.open_connection(following.host, following.port, limit=_BUFFER_BYTES)
+        self._reader, self._writer = await asyncio.wait_for(opening, _CONNECT_S)
+        answer = await self._ask("PING")
+        if not answer.startswith((b"+", b"-NOAUTH", b"-NOPERM")):
+            raise LinkFailed(f"it answers PING with {answer.decode('latin-1')}")
+        if config.masterauth:
+            user = [config.masteruser] if config.masteruser else []
+            await self._tell("AUTH", *user, config.masterauth)
+        await self._tell("REPLCONF", "listening-port", str(config.replica_announce_port or config.port))
+        if config.replica_announce_ip:
+            await self._tell("REPLCONF", "ip-address", config.replica_announce_ip)
+        await self._tell("REPLCONF", "capa", "eof", "capa", "psync2", "capa", "lmdbredis")
+
+    async def _line(self) -> bytes:
+        """Return the next line that is not empty. Raises IncompleteReadError."""
+        while True:
+            line = await self._reader.readuntil(b"\n")
+            self.following.heard_ms = clock_ms()
+            if line.strip():
+                return line.strip()
+
+    async def _ask(self, *words: str | int) -> bytes:
+        """Send a command and return the line that answers it."""
+        self._send(*words)
+        return await self._line()
+
+    async def _tell(self, *words: str | int) -> None:
+        """As `_ask`, where the answer must be OK. Raises LinkFailed."""
+        answer = await self._ask(*words)
+        if answer != b"+OK":
+            raise LinkFailed(f"it answers {words[0]} with {answer.decode('latin-1')}")
+
+    def _send(self, *words: str | int) -> None:
+        parts = [str(word).encode("utf-8", "surrogateescape") for word in words]
+        assert self._writer is not None
+        self._writer.write(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
+
+    # --- going on -----------------------------------------------------------------------------------------------------------------------
+
+    async def _go_on(self) -> None:
+        """Ask for what is missing, and take it until the link breaks. Raises LinkFailed, StorageError, DiskFull, OSError."""
+        store = self._server.store
+        lsn, last = store.wal.end_lsn, shipping.last_record(store.wal.directory, store.wal.end_lsn)
+        words: tuple[str | int, ...] = () if last is None else last
+        if self.following.takes_over and last is not None:
+            words = (*words, "FAILOVER")
+        answer = (await self._ask("PSYNC", store.control.replid, lsn, *words)).decode("latin-1").split()
+        if answer[0] == "+CONTINUE":
+            self._take_history(answer[1] if len(answer) > 1 else store.control.replid)
+            log.info("Successful partial resynchronization with master, from lsn %016x", lsn)
+        elif answer[0] == "+FULLRESYNC" and len(answer) == 5:
+            lsn = await self._copy(fmt.Control(answer[1], answer[3], int(answer[4]), int(answer[2])))
+        else:
+            raise LinkFailed(f"it answers PSYNC with {' '.join(answer)}")
+        self.following.become(CONNECTED, clock_ms())
+        self.following.takes_over = False
+        self._server.follow_role()
+        self._server.failover.succeeded()
+        self.acknowledge(always=True)
+        await self._follow(shipping.Incoming(lsn))
+
+    def _take_history(self, replid: str) -> None:
+        """Call the history by the name that it has there."""
+        store = self._server.store
+        if replid != store.control.replid:
+            store.set_history(replid, store.control.replid, store.wal.end_lsn)
+            self._server.feeds.let_go()
+
+    async def _follow(self, incoming: shipping.Incoming) -> None:
+        """Take the log as it comes."""
+        server, following, read = self._server, self.following, self._reader.read
+        while data := await read(_READ_BYTES):
+            following.heard_ms = clock_ms()
+            self.received_bytes += len(data)
+            records = incoming.feed(data)
+            if not records:
+                continue
+            server.executor.follow(records, now_us())
+            if any(record.flags & fmt.WANTS_SYNC for record in records):
+                self._wants_sync = True
+            server.after_following()
+            self.acknowledge()
+        raise LinkFailed("it has closed the connection")
+
+    def acknowledge(self, *, always: bool = False) -> None:
+        """Say how far this server is (law 2), if that has changed."""
+        if self._writer is None or not self.following.is_up:
+            return
+        log_ = self._server.store.wal
+        if self._wants_sync and log_.synced_lsn < log_.end_lsn:
+            self._server.sync_now()
+        if always or self._acked != (log_.end_lsn, log_.synced_lsn):
+            self._acked = log_.end_lsn, log_.synced_lsn
+            self._send("REPLCONF", "ACK", log_.end_lsn, "FACK", log_.synced_lsn)
+
+    # --- a snapshot ----------------------------------------------------------------------------------------------------------------------
+
+    async def _copy(self, control: fmt.Control) -> int:
+        """Take a snapshot and put it in the place of what is here; return its lsn. Raises what `_go_on` does."""
+        server, following, directory = self._server, self.following, self._server.store.directory
+        following.become(SYNC, clock_ms())
+        following.copied_bytes = following.copy_bytes = 0
+        log.info("Full resync from master: %s:%d", control.replid, control.lsn)
+        place = install.begin(directory)
+        log_bytes = await self._size()
+        path = wal.segment_path(place / "wal", control.lsn - log_bytes)
+        await self._file(path, log_bytes)
+        size_bytes = following.copy_bytes = await self._size()
+        log.info("MASTER <-> REPLICA sync: receiving %d bytes from master", size_bytes)
+        await self._file(place / "data.mdb", size_bytes)
+        control = _named(control, place / "data.mdb")
+        diverged_lsn = self._diverged_lsn(control)
+        await self._apart(partial(install.seal, directory, server.store.disk, control, diverged_lsn))
+        server.exchange()
+        if server.store.diverged:
+            kept = directory / server.store.diverged
+            log.warning(
+                "This server had writes that its master does not know, after lsn %016x: their log is kept in %s",
+                diverged_lsn,
+                kept,
+            )
+        log.info("MASTER <-> REPLICA sync: Finished with success")
+        return control.lsn
+
+    def _diverged_lsn(self, control: fmt.Control) -> int | None:
+        """Return where the own log parts from the history that comes, None if it holds nothing else, or was another history."""
+        own, end_lsn = self._server.store.control, self._server.store.wal.end_lsn
+        if own.replid == control.replid2 and end_lsn > control.replid2_lsn:
+            return control.replid2_lsn
+        if own.replid == control.replid:
+            return min(end_lsn, control.lsn)
+        return None
+
+    async def _size(self) -> int:
+        """Return the size that is told before bytes."""
+        line = await self._line()
+        if line[:1] != b"$" or not line[1:].isdigit():
+            raise LinkFailed(f"a size was to come, not {line.decode('latin-1')}")
+        return int(line[1:])
+
+    async def _file(self, path: Path, size_bytes: int) -> None:
+        """Write so many bytes that come into a file, and that to disk (law 3)."""
+        following, read, left = self.following, self._reader.read, size_bytes
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            while left:
+                data = await read(min(left, _BUFFER_BYTES))
+                if not data:
+                    raise LinkFailed("it has closed the connection in the middle of a snapshot")
+                following.heard_ms = clock_ms()
+                self.received_bytes += len(data)
+                following.copied_bytes += len(data)
+                if following.copied_bytes // _LOGGED_EVERY > (following.copied_bytes - len(data)) // _LOGGED_EVERY:
+                    log.info("MASTER <-> REPLICA sync: %d of %d bytes", following.copied_bytes, following.copy_bytes)
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(fd, rest) :]
+                left -= len(data)
+            await self._apart(partial(self._server.store.disk.fdatasync, fd))
+        except OSError as error:
+            raise DiskFull(str(error)) from error
+        finally:
+            os.close(fd)
+
+    async def _apart(self, work: partial[None]) -> None:
+        """Do what waits for the disk in a thread; the link is alive meanwhile."""
+        done = self._server.loop.run_in_executor(None, work)
+        while not done.done():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(done), _AGAIN_S)
+            self.following.heard_ms = clock_ms()
+        done.result()
+
+
+def _named(control: fmt.Control, data: Path) -> fmt.Control:
+    """Return `control` with the snapshot that the file holds. Raises StorageError if it holds none."""
+    with data.open("rb") as file:
+        first = file.read(1 << 17)
+    page_bytes = fmt.meta_page_bytes(first[fmt.META_BODY_OFFSET :].ljust(fmt.META_BODY_BYTES, b"\0"))
+    starts = (fmt.META_BODY_OFFSET, page_bytes + fmt.META_BODY_OFFSET)
+    bodies = [first[start : start + fmt.META_BODY_BYTES] for start in starts]
+    valid = [body for body in bodies if fmt.meta_body_is_valid(body)]
+    if not valid:
+        raise StorageError("what came is no data.mdb")
+    newest = max(valid, key=fmt.meta_txnid)
+    return fmt.Control(
+        control.replid, control.replid2, control.replid2_lsn, control.lsn, fmt.meta_txnid(newest), newest
+    )  # fmt: skip
