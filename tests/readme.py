@@ -101,7 +101,7 @@ def directive_name(one: Directive) -> str:
 def tool() -> list[str]:
     """Return the operator's tool from its command line's definition: each command, its words, an example."""
     lines = []
-    for one in parser()._subparsers._group_actions[0].choices.values():
+    for one in tool_commands(parser()):
         lines += [f"**{code(usage(one))}**", "", one.description, ""]
         rows = [
             (code(words(action)), action.help)
@@ -110,6 +110,14 @@ def tool() -> list[str]:
         ]
         lines += [*table(("", ""), rows), "", "```", one.epilog.removeprefix("example: "), "```", ""]
     return lines[:-1]
+
+
+def tool_commands(made: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """Return the commands of a command line, those of groups too, in the order of its help."""
+    if made._subparsers is None:
+        return [made]
+    inner = made._subparsers._group_actions[0].choices.values()
+    return [one for group in inner for one in tool_commands(group)]
 
 
 def words(action: argparse.Action) -> str:

@@ -1,16 +1,14 @@
 """``lmdbredis check``: CONTROL, LMDB's meta pages, the newest commit row by row, and the log from there on.
 
-Laws: nothing is written; whatever the files hold, there is a verdict. The engine trusts its pages, so a damaged one may end
-the process that reads it: therefore a child reads the rows, and if a signal ends it, that is what is reported.
+Laws: nothing is written; whatever the files hold, there is a verdict. The rows are read in a child (see `child`), from one
+snapshot: rows that must agree are of one moment. So while it runs beside a server that writes, data.mdb grows.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import signal
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import format as fmt
@@ -19,18 +17,26 @@ from lmdbredis.check import check
 from lmdbredis.errors import StorageError
 from lmdbredis.snapshots import ReadOnly
 
+from .child import Damaged, Report, apart
+from .options import BROKEN, OK, add_command, add_json
+from .show import print_object, progress
+from .view import moment
 from .wal import records
 
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
     from pathlib import Path
 
-OK: Final = 0
-BROKEN: Final = 1
+    from .options import Commands
+
 _FIRST_BYTES: Final = 1 << 17  # both meta pages, whatever the page size
+_REPORTED_ROWS: Final = 1000
 
 
-def run_check(directory: Path) -> int:
+def run_check(given: argparse.Namespace) -> int:
     """Print what is broken, or that nothing is; return the exit status. Raises StorageError if there is no store to read."""
+    directory: Path = given.directory
     if not (directory / "data.mdb").exists():
         raise StorageError(f"{directory} is not a store: there is no data.mdb in it")
     control, faults = _control(directory)
@@ -41,21 +47,30 @@ def run_check(directory: Path) -> int:
         raise StorageError(rows["unreadable"])
     lsn = int(rows["lsn"])
     count, log_faults = _log(directory, lsn if holder or control is None else control.lsn)
-    print(f"as of lsn {lsn:016x} (snapshot {rows['txnid']}); {count} records in the log after it, {_server(holder)}")
     faults += [*page_faults, *rows["faults"], *log_faults]
+    verdict = _verdict(control, newest, holder, faults, is_newest_whole=not (page_faults or rows["faults"]))
+    if given.json:
+        as_of = rows["as_of"].as_object() if rows["as_of"] is not None else None
+        print_object({"as_of": as_of, "records": count, "server": holder, "broken": faults, "verdict": verdict})
+        return BROKEN if faults else OK
+    told = rows["as_of"] or "of a state that cannot be told"
+    print(f"{told}; {count} records in the log after it, {_server(holder)}")
     for fault in faults:
         print(f"broken: {fault}")
+    print(verdict)
+    return BROKEN if faults else OK
+
+
+def _verdict(control: fmt.Control | None, newest: int, holder: str, faults: list[str], *, is_newest_whole: bool) -> str:
+    """Return what follows from the faults."""
     if not faults:
-        print("ok")
-        return OK
-    if control is not None and not holder and newest != control.txnid and (page_faults or rows["faults"]):
-        print(
+        return "ok"
+    if control is not None and not holder and newest != control.txnid and not is_newest_whole:
+        return (
             f"CONTROL promises no more than snapshot {control.txnid}: a start goes back to it and takes the log from there. "
             "Start a server on a copy of the directory, and check that."
         )
-    else:
-        print("The store is broken: restore a backup, and keep this directory for whoever looks into it.")
-    return BROKEN
+    return "The store is broken: restore a backup, and keep this directory for whoever looks into it."
 
 
 def _server(holder: str) -> str:
@@ -112,35 +127,43 @@ def _meta_pages(directory: Path, control: fmt.Control | None) -> tuple[int, list
     return number, faults
 
 
+class _Counted:
+    """A reader that reports how many rows were read."""
+
+    def __init__(self, reader: ReadOnly, report: Report) -> None:
+        self.get = reader.get
+        self._rows = reader.rows
+        self._report = report
+
+    def rows(self, table: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield the rows from the first whose key is >= `start`, ascending."""
+        count = 0
+        for row in self._rows(table, start):
+            yield row
+            count += 1
+            if count == _REPORTED_ROWS:
+                self._report(count)
+                count = 0
+
+
 def _rows_in_a_child(directory: Path) -> dict[str, Any]:
     """Return what `_rows` finds, or that it did not survive what it read."""
-    receiver, sender = os.pipe()
-    child = os.fork()
-    if not child:
-        with suppress(BaseException):
-            os.close(receiver)
-            with os.fdopen(sender, "w", encoding="utf-8") as file:
-                json.dump(_rows(directory), file)
-        os._exit(0)  # whatever happened: what was not sent is missed by the parent
-    os.close(sender)
-    with os.fdopen(receiver, encoding="utf-8") as file:
-        text = file.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status < 0 or not text:
-        how = signal.Signals(-status).name if status < 0 else "an error of its own"
-        fault = f"data.mdb: the engine did not survive its pages ({how}); `python -m lmdb verify data.mdb` tells which"
-        return {"lsn": 0, "txnid": "unknown", "faults": [fault]}
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
-def _rows(directory: Path) -> dict[str, Any]:
-    """Check the rows of the newest commit."""
     try:
-        reader = ReadOnly(directory)
+        with progress("reading rows") as shown:
+            found: dict[str, Any] = apart(partial(_rows, directory), shown)
+    except Damaged as error:
+        fault = f"{error}; `python -m lmdb verify data.mdb` tells which"
+        return {"lsn": 0, "as_of": None, "faults": [fault]}
     except StorageError as error:
-        return {"lsn": 0, "txnid": "unknown", "faults": [str(error)], "unreadable": str(error)}
-    found = {"lsn": reader.lsn, "txnid": reader.txnid, "faults": check(reader)}
+        return {"lsn": 0, "as_of": None, "faults": [str(error)], "unreadable": str(error)}
+    return found | {"as_of": moment(directory, found["lsn"], found["lsn"], found["txnid"])}
+
+
+def _rows(directory: Path, report: Report) -> dict[str, Any]:
+    """Check the rows of the newest commit. Raises StorageError if it cannot be opened. In a child."""
+    reader = ReadOnly(directory)
+    report.expect(sum(one["entries"] for one in reader.sizes().values()))
+    found = {"lsn": reader.lsn, "txnid": reader.txnid, "faults": check(_Counted(reader, report))}
     reader.close()
     return found
 
@@ -162,3 +185,12 @@ def _log(directory: Path, lsn: int) -> tuple[int, list[str]]:
     except StorageError as error:
         return count, [str(error)]
     return count, []
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command to the command line."""
+    made = add_command(
+        commands, "check", "check every invariant of the store, row by row", "lmdbredis check /var/lib/lmdbredis", run_check,
+        "Of the newest commit, and of the log after it. Also beside a running server.",
+    )  # fmt: skip
+    add_json(made, "one object")

@@ -1,33 +1,39 @@
-"""``lmdbredis wal``: the log's segments and records, decoded."""
+"""``lmdbredis wal ls|cat|tail``: the log's segments and its records, decoded.
+
+Law: the log is read as its files are, without the engine; a log that is being written may look torn for a moment, so damage is
+told only where it stays.
+"""
 
 from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import format as fmt
 from lmdbredis import wal
 from lmdbredis.errors import StorageError
-from lmdbredis.words import format_entry_id
+
+from .child import Damaged
+from .options import OK, add_command, add_json, count
+from .options import lsn as parse_lsn
+from .rows import readable, value
+from .show import Lines, Sheet, as_text, print_object, print_sheets, size
+from .view import table_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import argparse
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-_TRIES: Final = 5  # a log that is being written may look torn for a moment
+    from .options import Commands
+
+_TRIES: Final = 5
 _PAUSE_S: Final = 0.05
-_SHOWN_BYTES: Final = 60
-_KINDS: Final = {
-    fmt.STRING: "string",
-    fmt.STRING_CHUNKS: "string in chunks",
-    fmt.LIST: "list",
-    fmt.SET: "set",
-    fmt.ZSET: "zset",
-    fmt.HASH: "hash",
-    fmt.STREAM: "stream",
-}
+_FOLLOW_S: Final = 0.1  # between two looks at the end of the log
+_TAIL_RECORDS: Final = 10
 
 
 def records(log: Path, from_lsn: int) -> Iterator[wal.Record]:
@@ -46,49 +52,161 @@ def records(log: Path, from_lsn: int) -> Iterator[wal.Record]:
             time.sleep(_PAUSE_S)
 
 
-def run_wal(directory: Path, from_lsn: int | None, limit: int | None, *, as_json: bool) -> int:
-    """Print the log from `from_lsn` on, at most `limit` records; return the exit status: 1 if the log is damaged.
-
-    `from_lsn` need not be a record's address. Raises StorageError if there is no log, or none that old.
-    """
+def _log(directory: Path) -> tuple[Path, list[int]]:
+    """Return where the log is, and where its segments begin. Raises StorageError if there is none."""
     log = directory / "wal"
     bases = wal.segments(log) if log.is_dir() else []
     if not bases:
         raise StorageError(f"{directory} holds no log: there are no segments in {log}")
-    start = bases[0] if from_lsn is None else from_lsn
+    return log, bases
+
+
+def _safe_lsn(directory: Path) -> int:
+    """Return how far CONTROL says that the log is safe, 0 without CONTROL. Raises Damaged if it cannot be read."""
+    try:
+        return fmt.unpack_control((directory / "CONTROL").read_bytes()).lsn
+    except FileNotFoundError:
+        return 0
+    except StorageError as error:
+        raise Damaged(str(error)) from error
+
+
+# --- ls ---------------------------------------------------------------------------------------------------------------------------
+
+
+def run_ls(given: argparse.Namespace) -> int:
+    """Print the segments; return the exit status. Raises StorageError if there is no log, Damaged."""
+    log, bases = _log(given.directory)
+    found = [one for base in bases if (one := _segment(log, base)) is not None]
+    if given.json:
+        for one in found:
+            print_object(one)
+    else:
+        rows = [(one["lsn"], size(one["bytes"]), _moment(one["time_ms"])) for one in found]
+        print_sheets(Sheet("Segments", ("first lsn", ">bytes", "begun"), rows))
+    safe_lsn = _safe_lsn(given.directory)
+    for one in found[:-1]:  # the last one may be torn: nobody was promised what it holds
+        if not one["whole"] and int(one["lsn"], 16) <= safe_lsn:
+            raise Damaged(f"the segment {one['lsn']} has no header, and the log was safe up to {safe_lsn:016x}")
+    if not given.json:
+        print(
+            f"safe up to lsn {safe_lsn:016x}, says CONTROL" if safe_lsn else "there is no CONTROL to say what is safe"
+        )
+    return OK
+
+
+def _segment(log: Path, base: int) -> dict[str, Any] | None:
+    """Return what a segment is, None if it was removed as we looked."""
+    try:
+        with wal.segment_path(log, base).open("rb") as file:
+            is_whole = fmt.unpack_segment_header(file.read(fmt.SEGMENT_HEADER_BYTES)) is not None
+            size_bytes = file.seek(0, 2)
+        following = base + fmt.SEGMENT_HEADER_BYTES
+        first = next(wal.read(log, following), None) if is_whole else None
+    except FileNotFoundError:
+        return None
+    except StorageError:
+        first = None  # cat tells where it is damaged
+    time_ms = first.time_ms if first is not None and first.lsn == following else None
+    return {"lsn": f"{base:016x}", "bytes": size_bytes, "whole": is_whole, "time_ms": time_ms}
+
+
+# --- cat and tail -----------------------------------------------------------------------------------------------------------------
+
+
+def run_cat(given: argparse.Namespace) -> int:
+    """Print the records from --from on, at most --limit; return the exit status.
+
+    --from need not be a record's address. Raises StorageError if there is no log, or none that old; Damaged.
+    """
+    log, bases = _log(given.directory)
+    start = bases[0] if given.from_lsn is None else given.from_lsn
     if start < bases[0]:
         raise StorageError(f"the log begins at {bases[0]:016x}, after {start:016x}")
-    if not as_json:
-        for base in bases:
-            print(f"segment {base:016x}  {wal.segment_path(log, base).stat().st_size} bytes")
-    shown, end_lsn = 0, bases[-1] + fmt.SEGMENT_HEADER_BYTES
-    control = directory / "CONTROL"
+    out, end_lsn, shown = Lines(), bases[-1] + fmt.SEGMENT_HEADER_BYTES, 0
     try:
-        safe_lsn = fmt.unpack_control(control.read_bytes()).lsn if control.exists() else 0
+        safe_lsn = _safe_lsn(given.directory)
         for record in records(log, max(base for base in bases if base <= start)):
             end_lsn = record.end_lsn
             if record.lsn < start:
                 continue
-            if shown == limit:
-                return 0
+            if shown == given.limit:
+                return OK
             shown += 1
-            print(json.dumps(_as_object(record)) if as_json else "\n".join(_as_lines(record)))
+            _print(out, record, as_json=given.json)
         if end_lsn < safe_lsn:
             raise StorageError(
                 f"the log is damaged at {end_lsn:016x}: CONTROL says that it was safe up to {safe_lsn:016x}"
             )
     except StorageError as error:
-        print(json.dumps({"broken": str(error)}) if as_json else f"broken: {error}")
-        return 1
-    return 0
+        raise Damaged(str(error)) from error
+    finally:
+        out.flush()
+    return OK
+
+
+def run_tail(given: argparse.Namespace) -> int:
+    """Print the last records, or those from --from on, and then what is written, until --limit or an interruption."""
+    log, bases = _log(given.directory)
+    out, shown = Lines(), 0
+    try:
+        if given.from_lsn is None:
+            found, at = _last(log, bases, given.last)
+        elif given.from_lsn < bases[0]:
+            raise StorageError(f"the log begins at {bases[0]:016x}, after {given.from_lsn:016x}")
+        else:
+            at = max(base for base in bases if base <= given.from_lsn)
+            found = records(log, at)
+        while True:
+            for record in found:
+                at = record.end_lsn
+                if shown == given.limit:
+                    return OK
+                if record.lsn >= (given.from_lsn or 0):
+                    shown += 1
+                    _print(out, record, as_json=given.json)
+            out.flush()
+            if shown == given.limit:
+                return OK
+            time.sleep(_FOLLOW_S)
+            found = records(log, at)
+    except StorageError as error:
+        raise Damaged(str(error)) from error
+    finally:
+        out.flush()
+
+
+def _last(log: Path, bases: list[int], most: int) -> tuple[Iterable[wal.Record], int]:
+    """Return the last records, and where the log ends. O(bytes of the segments they stand in)."""
+    end_lsn = bases[-1]
+    held: deque[wal.Record] = deque(maxlen=most)
+    for base in reversed(bases):
+        held.clear()
+        for record in records(log, base):
+            held.append(record)
+            end_lsn = record.end_lsn
+        if len(held) == most:
+            break
+    return held, end_lsn
+
+
+def _print(out: Lines, record: wal.Record, *, as_json: bool) -> None:
+    try:
+        if as_json:
+            out.add(json.dumps(_as_object(record)))
+        else:
+            for line in list(_as_lines(record)):
+                out.add(line)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Damaged(f"the record at {record.lsn:016x} holds no rows: {error}") from error
 
 
 def _as_object(record: wal.Record) -> dict[str, object]:
     """Return a record as JSON can hold it: bytes as text, one character a byte."""
     tables = {
-        _table(number): {
-            "put": {_text(key): _text(row) for key, row in rows.items() if row is not None},
-            "delete": [_text(key) for key, row in rows.items() if row is None],
+        table_name(number): {
+            "put": {as_text(key): as_text(row) for key, row in rows.items() if row is not None},
+            "delete": [as_text(key) for key, row in rows.items() if row is None],
         }
         for number, rows in fmt.unpack_write_set(record.payload).items()
     }
@@ -102,125 +220,56 @@ def _as_object(record: wal.Record) -> dict[str, object]:
 
 def _as_lines(record: wal.Record) -> Iterator[str]:
     """Yield a record as lines for a person."""
-    try:
-        moment = datetime.fromtimestamp(record.time_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    except (ValueError, OverflowError, OSError):
-        moment = f"{record.time_ms} ms"
-    yield f"{record.lsn:016x}  {moment}  {record.end_lsn - record.lsn} bytes"
+    yield f"{record.lsn:016x}  {_moment(record.time_ms)}  {record.end_lsn - record.lsn} bytes"
     for number, rows in fmt.unpack_write_set(record.payload).items():
-        name = _table(number)
+        name = table_name(number)
         for key, row in rows.items():
             change = "delete" if row is None else "put   "
             yield f"    {name:10} {change} {readable(number, key)}" + (
-                "" if row is None else f" = {_value(number, key, row)}"
+                "" if row is None else f" = {value(number, key, row)}"
             )
 
 
-def readable(table: int, key: bytes) -> str:
-    r"""Return what a row's key says.
-
-    >>> readable(fmt.KEYS, bytes(4) + b"user:1")
-    "keyspace 0, b'user:1'"
-    >>> readable(fmt.SCORES, fmt.pack_u64(7) + fmt.sortable(1.5) + b"ann")
-    "id 7, 1.5, b'ann'"
-    >>> readable(fmt.LISTS, fmt.pack_u64(7) + fmt.pack_u64(255))
-    'id 7, position 0xff'
-    """
+def _moment(time_ms: int | None) -> str:
+    """Return a time for a person."""
     try:
-        if table == fmt.META:
-            prefix = fmt.META_KEYSPACE
-            return f"{prefix.decode()} {fmt.unpack_u32(key, len(prefix))}" if key.startswith(prefix) else key.decode()
-        if table == fmt.KEYS:
-            return f"keyspace {fmt.unpack_u32(key)}, {_short(key[4:])}"
-        if table == fmt.EXPIRES:
-            return f"at {fmt.unpack_u64(key)} ms, keyspace {fmt.unpack_u32(key, 8)}, {_short(key[12:])}"
-        if table == fmt.GARBAGE:
-            return f"keyspace {fmt.unpack_u32(key)}" if len(key) == 4 else f"id {fmt.unpack_u64(key)}"
-        if table == fmt.COUNTS:
-            owner = f"keyspace {fmt.unpack_u32(key, 1)}" if key[0] == fmt.KEYS else f"id {fmt.unpack_u64(key, 1)}"
-            return f"{_table(key[0])}, {owner}, block {_short(key[5 if key[0] == fmt.KEYS else 9 :])}"
-        ident, rest = fmt.unpack_u64(key), key[8:]
-        if table == fmt.LISTS:
-            return f"id {ident}, position {fmt.unpack_u64(rest):#x}"
-        if table == fmt.CHUNKS:
-            return f"id {ident}, chunk {fmt.unpack_u32(rest)}"
-        if table == fmt.SCORES:
-            return f"id {ident}, {fmt.unsortable(rest[:8])!r}, {_short(rest[8:])}"
-        if table in {fmt.STREAMS, fmt.PENDING} or (table == fmt.OWNED and rest):
-            return f"id {ident}, entry {_entry_id(fmt.unpack_entry_id(key))}"
-        return f"id {ident}, {_short(rest)}"
-    except (fmt.UnpackError, IndexError, UnicodeDecodeError):
-        return repr(key)
+        return "" if time_ms is None else datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ms} ms"
 
 
-def _value(table: int, key: bytes, row: bytes) -> str:
-    """Return what a row's value says."""
-    try:
-        if table == fmt.META and key.startswith(fmt.META_KEYSPACE):
-            keys, volatile, _, _ = fmt.unpack_keyspace(row)
-            return f"{keys} keys, {volatile} with a TTL"
-        if table == fmt.META:
-            return str(fmt.unpack_databases(row)) if key == fmt.META_DATABASES else str(int.from_bytes(row, "big"))
-        if table == fmt.KEYS and row:
-            kind = row[0] & fmt.TYPE_MASK
-            expiry = f", expires at {fmt.expire_of(row)} ms" if fmt.expire_of(row) else ""
-            if kind == fmt.STRING:
-                return f"string {_short(row[fmt.body_offset(row) :])}{expiry}"
-            if kind == fmt.STRING_CHUNKS:
-                ident, length = fmt.unpack_chunks_head(row)
-                return f"{_KINDS[kind]}, id {ident}, {length} bytes{expiry}"
-            ident, count, *_ = fmt.unpack_head(row)
-            return f"{_KINDS[kind]}, id {ident}, {count} elements{expiry}"
-        if table == fmt.HASHES and row:
-            return _short(fmt.field_value(row))
-        if table == fmt.ZSETS:
-            return repr(fmt.unpack_f64(row))
-        if table == fmt.COUNTS:
-            return f"{fmt.unpack_u32(row)} rows"
-        if table in _STREAM_VALUES and row:
-            return _STREAM_VALUES[table](row)
-    except (fmt.UnpackError, IndexError, KeyError, ValueError):
-        pass
-    return _short(row)
+# --- the command line -------------------------------------------------------------------------------------------------------------
 
 
-def _entry_id(entry_id: int) -> str:
-    return format_entry_id(entry_id).decode()
-
-
-def _group(row: bytes) -> str:
-    ident, last, read, pending, consumers, _ = fmt.unpack_group(row)
-    return (
-        f"group, id {ident}, delivered up to {_entry_id(last)}, {read} read, {pending} pending, {consumers} consumers"
+def add_parser(commands: Commands) -> None:
+    """Add the command to the command line."""
+    made = commands.add_parser(
+        "wal", help="show the log: segments, records, changed rows",
+        description="Show the log: its segments, and its records with the rows they change.",
+        epilog="example: lmdbredis wal cat ./data --limit 10 --json",
+    )  # fmt: skip
+    inner = made.add_subparsers(dest="part", required=True, metavar="ls|cat|tail")
+    ls = add_command(inner, "ls", "list the log's segments", "lmdbredis wal ls ./data", run_ls)
+    add_json(ls, "an object a line for each segment")
+    cat = add_command(
+        inner, "cat", "print the log's records with the rows they change",
+        "lmdbredis wal cat ./data --limit 10 --json", run_cat,
+    )  # fmt: skip
+    tail = add_command(
+        inner, "tail", "print the log's last records, and then what is written", "lmdbredis wal tail ./data", run_tail,
+        "It goes on until it is interrupted.",
+    )  # fmt: skip
+    tail.add_argument(
+        "--last",
+        metavar="N",
+        type=count,
+        default=_TAIL_RECORDS,
+        help=f"begin with the last N records (default: {_TAIL_RECORDS})",
     )
-
-
-def _consumer(row: bytes) -> str:
-    ident, seen_ms, active_ms, pending, _ = fmt.unpack_consumer(row)
-    return f"consumer, id {ident}, seen at {seen_ms} ms, active at {active_ms} ms, {pending} pending"
-
-
-def _pending(row: bytes) -> str:
-    consumer, delivered_ms, deliveries = fmt.unpack_pending(row)
-    return f"consumer's id {consumer}, delivered at {delivered_ms} ms, {deliveries} times"
-
-
-_STREAM_VALUES: Final[dict[int, Callable[[bytes], str]]] = {
-    fmt.STREAMS: lambda row: " ".join(map(_short, fmt.unpack_entry(row))),
-    fmt.GROUPS: _group,
-    fmt.CONSUMERS: _consumer,
-    fmt.PENDING: _pending,
-}
-
-
-def _table(number: int) -> str:
-    name = fmt.TABLE_NAMES.get(number)
-    return name.decode() if name is not None else f"number {number}"
-
-
-def _short(word: bytes) -> str:
-    return repr(word) if len(word) <= _SHOWN_BYTES else f"{word[:_SHOWN_BYTES]!r}... ({len(word)} bytes)"
-
-
-def _text(word: bytes) -> str:
-    return word.decode("latin-1")
+    for one, begins in ((cat, "the oldest"), (tail, "as --last says")):
+        one.add_argument(
+            "--from", dest="from_lsn", metavar="LSN", type=parse_lsn,
+            help=f"begin at this record, in hexadecimal (default: {begins})",
+        )  # fmt: skip
+        one.add_argument("--limit", metavar="N", type=count, help="end after N records (default: do not)")
+        add_json(one, "an object a line for each record")

@@ -1,0 +1,198 @@
+"""The operator's tool, `wal`: the log as it is, byte for byte, followed while it grows, and told where it is damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lmdbredis import format as fmt
+from lmdbredis import wal
+from tests.crash import Engine
+from tests.servers import ROOT
+from tests.tool_stores import edit, last_segment, make, tool
+from tools.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store with some of everything."""
+    return make(tmp_path_factory.mktemp("wal") / "store")
+
+
+@pytest.fixture
+def store(made: Path, tmp_path: Path) -> Path:
+    """Return a copy of it, to be broken."""
+    shutil.copytree(made, tmp_path / "store")
+    return tmp_path / "store"
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, list[str]]:
+    """Run ``wal cat`` here; return its status and lines."""
+    status = main(["wal", "cat", *map(str, words)])
+    return status, capsys.readouterr().out.splitlines()
+
+
+def test_wal(store: Path, capsys: pytest.CaptureFixture[str]):
+    """Each record with its address, its moment, and the rows that it changes, readable."""
+    records = list(wal.read(store / "wal", wal.segments(store / "wal")[0]))
+    status, lines = run(capsys, store)
+    heads = [line for line in lines if not line.startswith(" ")]
+
+    assert status == 0
+    assert [f"{record.lsn:016x}" for record in records] == [line.split()[0] for line in heads]
+    text = "\n".join(lines)
+    for part in (
+        "keys       put    keyspace 0, b'key5' = string b'value5",
+        "hash       put    id 1, b'field7' = b'v'",
+        "zset       put    id 2, b'member7' = 7.0",
+        "zset.score put    id 2, 7.0, b'member7' = b''",
+        "list       put    id 3, position 0x80",
+        "expires    put    at ",
+        "hash, id 1, 8 elements",
+        "meta       put    databases = {0: 0, 1: 1",
+        "meta       put    keyspace: 0 = ",
+        "chunks     put    id 4, chunk 0 = b'",
+        "string in chunks, id 4, 20000 bytes",
+        "counts     put    keys, keyspace 0, block b''",
+        "(800 bytes)",
+    ):
+        assert part in text, part
+
+
+def test_wal_of_streams(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Entries, groups, consumers and what is pending are readable too."""
+    engine = Engine(tmp_path / "streams")
+    engine.run(
+        *(line.split() for line in (b"XADD s 5-7 f v", b"XGROUP CREATE s g 0", b"XREADGROUP GROUP g ann STREAMS s >"))
+    )
+    engine.close(checkpoint=False)
+    _, lines = run(capsys, tmp_path / "streams")
+    text = "\n".join(lines)
+
+    for part in (
+        "keys             put    keyspace 0, b's' = stream, id 1, 1 elements",
+        "stream           put    id 1, entry 5-7 = b'f' b'v'",
+        "stream.groups    put    id 1, b'g' = group, id 2, delivered up to 5-7, 1 read, 1 pending, 1 consumers",
+        "stream.consumers put    id 2, b'ann' = consumer, id 3, seen at 1000000 ms, active at 1000000 ms, 1 pending",
+        "stream.pending   put    id 2, entry 5-7 = consumer's id 3, delivered at 1000000 ms, 1 times",
+        "stream.owned     put    id 3, b'' = b'ann'",
+        "stream.owned     put    id 3, entry 5-7 = b''",
+    ):
+        assert " ".join(part.split()) in " ".join(text.split()), part
+
+
+def test_wal_json(store: Path, capsys: pytest.CaptureFixture[str]):
+    """JSON: a line for each record, and all of its rows come back byte for byte."""
+    records = list(wal.read(store / "wal", wal.segments(store / "wal")[0]))
+    status, lines = run(capsys, store, "--json")
+    found: list[dict[str, Any]] = [json.loads(line) for line in lines]
+
+    assert (status, len(records)) == (0, len(found))
+    for record, shown in zip(records, found, strict=True):
+        assert (record.lsn, record.end_lsn, record.time_ms) == (
+            int(shown["lsn"], 16), int(shown["end_lsn"], 16), shown["time_ms"],
+        )  # fmt: skip
+        rows: fmt.WriteSet = {}
+        for number, name in fmt.TABLE_NAMES.items():
+            table = shown["tables"].get(name.decode())
+            if table is not None:
+                put = {key.encode("latin-1"): row.encode("latin-1") for key, row in table["put"].items()}
+                rows[number] = put | {key.encode("latin-1"): None for key in table["delete"]}
+        assert fmt.unpack_write_set(record.payload) == rows
+
+
+def test_wal_from(store: Path, capsys: pytest.CaptureFixture[str]):
+    """--from and --limit choose records; an address inside a record means the next one."""
+    records = list(wal.read(store / "wal", wal.segments(store / "wal")[0]))
+    for number in (0, 1, len(records) // 2, len(records) - 1):
+        for lsn in (records[number].lsn, records[number].lsn - 1):
+            _, lines = run(capsys, store, "--from", f"{lsn:x}", "--limit", 2)
+            heads = [line.split()[0] for line in lines if not line.startswith(" ")]
+            assert heads == [f"{record.lsn:016x}" for record in records[number : number + 2]]
+    assert run(capsys, store, "--limit", 0)[0] == 0
+    _, lines = run(capsys, store, "--from", f"{records[-1].end_lsn:x}")
+    assert lines == []
+
+
+def test_wal_damaged(store: Path, capsys: pytest.CaptureFixture[str]):
+    """Of a damaged log everything up to the damage is shown; then a line says where it is, and the status is 1."""
+    records = list(wal.read(store / "wal", wal.segments(store / "wal")[0]))
+    broken = records[20]
+    base = max(base for base in wal.segments(store / "wal") if base <= broken.lsn)
+    edit(wal.segment_path(store / "wal", base), broken.lsn - base + 50, b"\xee\xee")
+    status, lines = run(capsys, store)
+
+    assert status == 1
+    assert len([line for line in lines if not line.startswith((" ", "broken"))]) == 20
+    assert f"the log is damaged at {broken.lsn:016x}" in lines[-1]
+    status, lines = run(capsys, store, "--json")
+    assert (status, len(lines), "broken" in json.loads(lines[-1])) == (1, 21, True)
+
+
+def test_wal_trimmed(store: Path, capsys: pytest.CaptureFixture[str]):
+    """Of a log whose beginning was removed, what is left is shown from where it begins."""
+    bases = wal.segments(store / "wal")
+    wal.segment_path(store / "wal", bases[0]).unlink()
+    status, lines = run(capsys, store)
+    assert (status, lines[0].split()[0]) == (0, f"{bases[1] + fmt.SEGMENT_HEADER_BYTES:016x}")
+    assert main(["wal", "cat", str(store), "--from", "20"]) == 2
+    assert "the log begins at" in capsys.readouterr().err
+
+
+def test_segments(store: Path):
+    """`ls`: every segment, by the address of its first byte, with its size; and how far CONTROL says that all is safe."""
+    status, said = tool("wal", "ls", store)
+    bases = wal.segments(store / "wal")
+
+    assert status == 0
+    assert [f"{base:016x}" for base in bases] == [one.split()[0] for one in said.splitlines()[2:-1]]
+    assert f"safe up to lsn {fmt.unpack_control((store / 'CONTROL').read_bytes()).lsn:016x}" in said
+    found = [json.loads(one) for one in tool("wal", "ls", store, "--json")[1].splitlines()]
+    assert [(f"{base:016x}", True) for base in bases] == [(one["lsn"], one["whole"]) for one in found]
+    edit(wal.segment_path(store / "wal", bases[0]), 0, b"?")
+    status, said = tool("wal", "ls", store)
+    assert (1, True) == (status, f"broken: the segment {bases[0]:016x}" in said)
+
+
+def test_tail_follows(tmp_path: Path):
+    """`tail` shows the last records, then each one as it is written, across segments, and ends by itself at --limit."""
+    engine = Engine(tmp_path / "store")
+    for number in range(20):
+        engine.run([b"SET", b"old%d" % number, b"v"])
+    words = [sys.executable, "-m", "tools.main", "wal", "tail", str(engine.directory), "--last", "2", "--limit", "12"]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        lines = iter(process.stdout.readline, "")
+        while "old19" not in next(lines):
+            pass
+        for number in range(10):
+            engine.run([b"SET", b"new%d" % number, bytes(30_000)])  # a segment takes two of them
+        said = "".join(lines)
+        assert process.wait(60) == 0
+    assert [number for number in range(10) if f"b'new{number}'" not in said] == []
+    assert len(wal.segments(engine.directory / "wal")) > 3
+    engine.close()
+    _, said = tool("wal", "tail", engine.directory, "--limit", "3", "--json", "--last", "3")
+    records = list(wal.read(engine.directory / "wal", 0))
+    assert [record.lsn for record in records[-3:]] == [int(json.loads(one)["lsn"], 16) for one in said.splitlines()]
+    _, said = tool("wal", "tail", engine.directory, "--limit", "1", "--json", "--from", f"{records[4].lsn:x}")
+    assert records[4].lsn == int(json.loads(said)["lsn"], 16)
+
+
+def test_torn_tail_is_no_damage(store: Path):
+    """What a power cut tore off the end was never promised: status 0, and the record is not shown."""
+    engine = Engine(store)
+    engine.run([b"SET", b"last", b"v" * 100])
+    end_lsn = engine.store.wal.end_lsn
+    engine.close(checkpoint=False)
+    assert "b'last'" in tool("wal", "cat", store)[1]
+    edit(last_segment(store), end_lsn - wal.segments(store / "wal")[-1] - 10, bytes(10))
+    status, said = tool("wal", "cat", store)
+    assert (0, False) == (status, "b'last'" in said)

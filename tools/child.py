@@ -1,0 +1,122 @@
+"""Work that reads pages runs in a child: the engine trusts its pages, so a damaged one may end the process that reads it.
+
+Theory. The child is forked before anything of the store is open. It may print for itself; what it returns, and how far it
+is, come to the parent through a pipe, a JSON text a line. The parent owns the terminal: it draws the progress, and it is
+there to say how the child ended.
+
+Laws:
+
+1. Whatever ends the child, the parent goes on with a verdict: what the work returned, StorageError if there is nothing that
+   could be read, or `Damaged` with a line for a person.
+2. Nobody is left alone: if the parent is gone, the child ends with its next report.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from lmdbredis.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_REPORT_S: Final = 0.1  # between two reports
+
+
+class Damaged(Exception):
+    """The store can be opened, but what it holds is not what it must be: a line for a person."""
+
+
+class Report:
+    """What the work tells while it runs: how many rows were read since it told last."""
+
+    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+        self._send = send
+        self._rows = 0
+        self._total: int | None = None
+        self._due_s = 0.0
+
+    def expect(self, rows: int) -> None:
+        """Tell how many rows there will be."""
+        self._total = rows
+
+    def __call__(self, rows: int) -> None:
+        """Take note of so many rows more."""
+        self._rows += rows
+        if time.monotonic() >= self._due_s:
+            self._due_s = time.monotonic() + _REPORT_S
+            self._send({"rows": self._rows, "total": self._total})
+
+
+def apart(work: Callable[[Report], Any], progress: Callable[[int, int | None], None] | None = None) -> Any:
+    """Do the work in a child and return what it returns, which JSON must be able to hold.
+
+    `progress` is called with the number of rows that were read so far, and of all, where that is known. Raises StorageError as the work does, BrokenPipeError
+    if nobody reads what it prints, and Damaged.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if not child:
+        with suppress(BaseException):
+            os.close(receiver)
+            with os.fdopen(sender, "w", encoding="utf-8") as file:
+                _work(work, file)
+        os._exit(0)  # whatever happened: what was not sent is missed by the parent
+    os.close(sender)
+    ending: dict[str, Any] = {}
+    try:
+        with os.fdopen(receiver, encoding="utf-8") as file:
+            for line in file:
+                ending = json.loads(line) if line.endswith("\n") else {}
+                if progress is not None and "rows" in ending:
+                    progress(ending["rows"], ending["total"])
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if "result" in ending:
+        return ending["result"]
+    if "refusal" in ending:
+        raise StorageError(ending["refusal"])
+    if "damage" in ending:
+        raise Damaged(ending["damage"])
+    if "pipe" in ending:
+        raise BrokenPipeError
+    if "fault" in ending:
+        raise Damaged(f"data.mdb: rows that cannot be decoded ({ending['fault']})")
+    how = signal.Signals(-status).name if status < 0 else "it ended without a word"
+    raise Damaged(f"data.mdb: the engine did not survive its pages ({how})")
+
+
+def _work(work: Callable[[Report], Any], file: TextIO) -> None:
+    """Do the work and send how it ended. In the child."""
+    gc.disable()  # rows come by the million and hold no cycles
+
+    def send(message: dict[str, Any]) -> None:
+        file.write(json.dumps(message) + "\n")
+        file.flush()
+
+    try:
+        result = work(Report(send))
+        sys.stdout.flush()
+        send({"result": result})
+    except StorageError as error:
+        send({"refusal": str(error)})
+    except Damaged as error:
+        sys.stdout.flush()
+        send({"damage": str(error)})
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        send({"pipe": True})
+    except Exception as error:  # noqa: BLE001 - rows that cannot be decoded: any of them, and never a traceback
+        send({"fault": f"{type(error).__name__}: {error}"})

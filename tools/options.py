@@ -1,0 +1,68 @@
+"""Words of the command line that several commands share: the directory, a database's number, JSON; and what a status means.
+
+Law: an option has one name and one meaning in all commands.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+OK: Final = 0
+BROKEN: Final = 1  # something in the store is not what it must be
+UNREADABLE: Final = 2  # there is no store, it cannot be opened, or the command line is wrong
+MISSING: Final = 3  # all is well, but there is no such key
+INTERRUPTED: Final = 130  # as a shell says it
+
+Commands = Any  # what argparse's add_subparsers returns: it has no public name
+
+
+def lsn(word: str) -> int:
+    """Return the lsn that a word spells: hexadecimal, as in the names of segments and in every message."""
+    return int(word, 16)
+
+
+def count(word: str) -> int:
+    """Return the number that a word spells. Raises ValueError if it is negative."""
+    number = int(word)
+    if number < 0:
+        raise ValueError(word)
+    return number
+
+
+def name(word: str) -> bytes:
+    """Return the bytes that the shell gave."""
+    return os.fsencode(word)
+
+
+def add_command(
+    commands: Commands, name: str, summary: str, example: str, run: Callable[[argparse.Namespace], int], more: str = ""
+) -> argparse.ArgumentParser:
+    """Add a command that takes DIR first; `more` is told by its own help only. Return its parser, for what else it takes."""
+    begins = f"{summary[0].upper()}{summary[1:]}."
+    made: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=f"{begins} {more}".rstrip(), epilog=f"example: {example}"
+    )
+    made.add_argument("directory", metavar="DIR", type=Path, help="the server's directory")
+    made.set_defaults(run=run)
+    return made
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --json; `what` says what is printed then."""
+    parser.add_argument(
+        "--json", action="store_true", help=f"for programs: {what}; bytes as text, one character a byte"
+    )
+
+
+def add_database(parser: argparse.ArgumentParser, *, default: int | None = 0) -> None:
+    """Add -n DB; without a default it means all of them."""
+    told = "all" if default is None else str(default)
+    parser.add_argument(
+        "-n", "--db", metavar="DB", type=count, default=default, help=f"the database's number (default: {told})"
+    )

@@ -1,0 +1,341 @@
+"""``lmdbredis stats``: what a store holds, by sub-database, database, type, prefix of the key, and time to live.
+
+Theory. Keys stand in order, so those with one prefix are a run: found by bisection, counted and summed by the run, not one by
+one. Of a cell only the tag, the time of expiry and the head are decoded. Elements' rows lead back to their key by the id
+(`owners`). All figures are exact; nothing is sampled.
+
+Laws:
+
+1. Memory is bounded by the number of collections (some four bytes each) and of prefixes that are told apart: beyond
+   `PREFIXES_MAX` those with the fewest keys and elements are one line.
+2. Bytes are those of a key's rows, keys and values together, elements included. Not included, and shown by sub-database: the rows
+   that find keys and elements (expires, counts), and the engine's pages around all of them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from functools import partial
+from itertools import compress
+from operator import add, itemgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from lmdbredis import format as fmt
+from lmdbredis import wal
+from lmdbredis.table import after_prefix
+
+from .child import apart
+from .options import OK, add_command, add_database, add_json, count, name
+from .owners import UNDER_IDS, Numbers, collections
+from .show import Sheet, as_text, number, print_object, print_sheets, printable, progress, size
+from .view import TYPE_NAMES, View, table_name
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from .child import Report
+    from .options import Commands
+
+PREFIXES_MAX: Final = 10_000
+_NOBODY, _EXPIRED, _OTHERS = 0, 1, 2  # numbers of owners that are no prefix
+_SPANS: Final = (
+    ("less than a minute", 60_000),
+    ("less than an hour", 3_600_000),
+    ("less than a day", 86_400_000),
+    ("less than a week", 7 * 86_400_000),
+    ("less than 30 days", 30 * 86_400_000),
+    ("longer", 1 << 63),
+)
+_TYPE_OF: Final = {
+    fmt.HASHES: "hash", fmt.SETS: "set", fmt.LISTS: "list", fmt.ZSETS: "zset", fmt.SCORES: "zset", fmt.CHUNKS: "string",
+}  # fmt: skip
+
+
+class _Tally:
+    """What the keys of a type or of a prefix add up to."""
+
+    __slots__ = ("bytes", "elements", "keys")
+
+    def __init__(self) -> None:
+        self.keys = self.elements = self.bytes = 0
+
+    def add(self, keys: int, elements: int, size_bytes: int) -> None:
+        self.keys += keys
+        self.elements += elements
+        self.bytes += size_bytes
+
+    def as_object(self) -> dict[str, int]:
+        return {"keys": self.keys, "elements": self.elements, "bytes": self.bytes}
+
+
+class Stats:
+    """The walk over all keys and elements of some databases."""
+
+    def __init__(self, view: View, delimiter: bytes, databases: Sequence[int]) -> None:
+        self._view = view
+        self._delimiter = delimiter
+        self._databases = {prefix: one for one in databases if (prefix := view.prefix(one)) is not None}
+        self._bounds_ms = [view.now_ms + span_ms for _, span_ms in _SPANS]
+        self._numbers = Numbers()
+        self.types = {one: _Tally() for one in sorted(set(TYPE_NAMES.values()))}
+        self.expired = _Tally()
+        self.nobody_bytes = 0  # of flushed databases, and under ids that no key leads to
+        self.spans: Counter[int] = Counter()  # by number in _SPANS
+        self.volatile = 0
+        self.by_name: dict[tuple[int, bytes], int] = {}  # (database, prefix; empty = none) -> number
+        self.prefixes: dict[int, _Tally] = {_OTHERS: _Tally()}
+        self.merged = 0  # prefixes that were given to _OTHERS
+        self._next_number = _OTHERS + 1
+
+    def walk(self) -> None:
+        """Walk everything. O(rows). Raises Damaged, and whatever rows raise that cannot be decoded."""
+        for keys, cells in self._view.slices(fmt.KEYS):
+            self._take_keys(keys, cells)
+        for table in UNDER_IDS:
+            tally = self.types[_TYPE_OF.get(table, "stream")]
+            for _, owner, size_bytes in collections(self._view, table, self._numbers):
+                if owner >= _OTHERS:
+                    tally.bytes += size_bytes
+                    (self.prefixes.get(owner) or self.prefixes[_OTHERS]).bytes += size_bytes
+                elif owner == _EXPIRED:
+                    self.expired.bytes += size_bytes
+                else:
+                    self.nobody_bytes += size_bytes
+
+    def _take_keys(self, keys: Sequence[bytes], cells: Sequence[bytes]) -> None:
+        """Cut a slice into runs of one prefix."""
+        at, end, delimiter = 0, len(keys), self._delimiter
+        while at < end:
+            key = keys[at]
+            cut = key.find(delimiter, 4) + len(delimiter)
+            if cut < 4 + len(delimiter):  # none: up to the next key that has one
+                cut, following, keyspace = 4, at + 1, key[:4]
+                while following < end and keys[following].find(delimiter, 4) < 0 and keys[following][:4] == keyspace:
+                    following += 1
+            elif keys[-1][:cut] == key[:cut]:
+                following = end
+            else:
+                following = bisect_left(keys, after_prefix(key[:cut]), at + 1)
+            database = self._databases.get(key[:4])
+            sizes = list(map(add, map(len, keys[at:following]), map(len, cells[at:following])))
+            if database is None:
+                self.nobody_bytes += sum(sizes)
+            else:
+                self._take_run((database, key[4:cut]), cells[at:following], sizes)
+            at = following
+
+    def _take_run(self, prefix: tuple[int, bytes], cells: Sequence[bytes], sizes: list[int]) -> None:
+        """Take keys of one prefix."""
+        owner = self.by_name.get(prefix)
+        if owner is None:
+            owner = self.by_name[prefix] = self._next_number
+            self.prefixes[owner] = _Tally()
+            self._next_number += 1
+            if len(self.prefixes) > 2 * PREFIXES_MAX:
+                self._merge(owner)
+        tags = bytes(map(itemgetter(0), cells))
+        different = set(tags)
+        for tag in different:
+            if len(different) == 1:
+                self._take_kind(owner, tag, cells, sizes)
+            else:
+                chosen = [one == tag for one in tags]
+                self._take_kind(owner, tag, list(compress(cells, chosen)), list(compress(sizes, chosen)))
+
+    def _take_kind(self, owner: int, tag: int, cells: Sequence[bytes], sizes: list[int]) -> None:
+        """Take keys of one prefix whose cells begin alike."""
+        at = 1
+        if tag & fmt.HAS_EXPIRE:
+            at = 9
+            times = fmt.unpack_u64s(b"".join([cell[1:9] for cell in cells]))
+            if min(times) <= self._view.now_ms:
+                gone = [time_ms <= self._view.now_ms for time_ms in times]
+                self._take_heads(_EXPIRED, tag, list(compress(cells, gone)), list(compress(sizes, gone)), at)
+                there = [not one for one in gone]
+                times = tuple(compress(times, there))
+                cells, sizes = list(compress(cells, there)), list(compress(sizes, there))
+            self.volatile += len(times)
+            self.spans.update(map(partial(bisect_right, self._bounds_ms), times))
+        if cells:
+            self._take_heads(owner, tag, cells, sizes, at)
+
+    def _take_heads(self, owner: int, tag: int, cells: Sequence[bytes], sizes: list[int], at: int) -> None:
+        """Add keys up, and remember whose their ids are; `at` is where bodies begin if no cell carries a whole key."""
+        kind, elements = tag & fmt.TYPE_MASK, 0
+        if kind != fmt.STRING:
+            if tag & fmt.HAS_WHOLE:
+                heads = [cell[fmt.body_offset(cell) :][:16] for cell in cells]
+            else:
+                heads = [cell[at : at + 16] for cell in cells]
+            numbers = fmt.unpack_u64s(b"".join(heads))
+            self._numbers.put(numbers[::2], owner)
+            elements = 0 if kind == fmt.STRING_CHUNKS else sum(numbers[1::2])
+        size_bytes = sum(sizes)
+        if owner == _EXPIRED:
+            self.expired.add(len(cells), elements, size_bytes)
+            return
+        self.types[TYPE_NAMES[kind]].add(len(cells), elements, size_bytes)
+        self.prefixes[owner].add(len(cells), elements, size_bytes)
+
+    def _merge(self, current: int) -> None:
+        """Give the prefixes with the fewest keys and elements to the others (law 1); the current one is not complete yet."""
+        names = {owner: prefix for prefix, owner in self.by_name.items()}
+        order = sorted(names, key=lambda owner: self.prefixes[owner].keys + self.prefixes[owner].elements)
+        for owner in order[: len(order) - PREFIXES_MAX]:
+            if owner != current and names[owner][1]:
+                tally = self.prefixes.pop(owner)
+                self.prefixes[_OTHERS].add(tally.keys, tally.elements, tally.bytes)
+                del self.by_name[names[owner]]
+                self.merged += 1
+
+    def as_object(self, top: int) -> dict[str, Any]:
+        """Return what was found; of the prefixes, those with the most bytes."""
+        names = {owner: prefix for prefix, owner in self.by_name.items()}
+        order = sorted(names, key=lambda owner: (-self.prefixes[owner].bytes, names[owner]))
+        rest, rest_count = self.prefixes[_OTHERS], self.merged + len(order[top:])
+        for owner in order[top:]:
+            tally = self.prefixes[owner]
+            rest.add(tally.keys, tally.elements, tally.bytes)
+        return {
+            "types": {one: tally.as_object() for one, tally in self.types.items()},
+            "prefixes": [
+                {"db": names[owner][0], "prefix": as_text(names[owner][1]), **self.prefixes[owner].as_object()}
+                for owner in order[:top]
+            ],
+            "other_prefixes": {"prefixes": rest_count, **rest.as_object()},
+            "ttl": {
+                "none": sum(tally.keys for tally in self.types.values()) - self.volatile,
+                **{text: self.spans[at] for at, (text, _) in enumerate(_SPANS)},
+            },
+            "expired": self.expired.as_object(),
+        }
+
+
+def _pages(view: View, directory: Path) -> dict[str, Any]:
+    """Return the figures that cost nothing: files, pages, sub-databases, databases."""
+    sizes = view.reader.sizes()
+    copy = view.reader.copy()
+    while copy.txnid != view.reader.txnid:  # a commit came between the two
+        copy.close()
+        view.renew()
+        sizes, copy = view.reader.sizes(), view.reader.copy()
+    body, snapshot_bytes = copy.meta_body, copy.size_bytes
+    copy.close()
+    page_bytes = fmt.meta_page_bytes(body)
+    tables = {}
+    for table, found in sizes.items():
+        pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
+        tables[table_name(table)] = {
+            "rows": found["entries"], "depth": found["depth"], "pages": pages, "bytes": pages * page_bytes,
+        }  # fmt: skip
+    pages = snapshot_bytes // page_bytes
+    used = sum(one["pages"] for one in tables.values()) + fmt.meta_tree_pages(body) + 2
+    log = directory / "wal"
+    segments = wal.segments(log)
+    return {
+        "data_bytes": (directory / "data.mdb").stat().st_size,
+        "page_bytes": page_bytes,
+        "pages": pages,
+        "free_pages": pages - used,
+        "log_segments": len(segments),
+        "log_bytes": sum(wal.segment_path(log, base).stat().st_size for base in segments),
+        "tables": tables,
+    }
+
+
+def _databases(view: View, wanted: Sequence[int]) -> dict[str, dict[str, int]]:
+    """Return what the store counts of its databases; expired keys are counted until they are removed."""
+    found = {}
+    for database in wanted:
+        prefix = view.prefix(database)
+        row = None if prefix is None else view.get(fmt.META, fmt.META_KEYSPACE + prefix)
+        if row is not None:
+            keys, volatile, _, _ = fmt.unpack_keyspace(row)
+            if keys:
+                found[str(database)] = {"keys": keys, "volatile": volatile}
+    return found
+
+
+def look(directory: Path, delimiter: bytes, database: int | None, top: int, report: Report) -> dict[str, Any]:
+    """Return the whole answer. Raises StorageError, Damaged. In a child."""
+    with View(directory, report) as view:
+        databases = sorted(view.keyspaces) if database is None else [database]
+        figures = {**_pages(view, directory), "databases": _databases(view, databases)}
+        report.expect(sum(figures["tables"][table_name(table)]["rows"] for table in (fmt.KEYS, *UNDER_IDS)))
+        stats = Stats(view, delimiter, databases)
+        stats.walk()
+        if database is None:
+            figures["garbage_bytes"] = stats.nobody_bytes
+        return {**figures, **stats.as_object(top), "as_of": view.moment().as_object(), "moment": str(view.moment())}
+
+
+def _sheets(found: dict[str, Any]) -> list[Sheet]:
+    """Return the answer's tables."""
+    pages, free = found["pages"], found["free_pages"]
+    files = Sheet("Files", ("", ">bytes", ""), [
+        ("data.mdb", size(found["data_bytes"]), f"{number(pages)} pages of {found['page_bytes']} bytes, {number(free)} of them free ({free / pages:.0%})"),
+        ("log", size(found["log_bytes"]), f"{found['log_segments']} segments"),
+    ])  # fmt: skip
+    tables = [
+        (one, number(its["rows"]), str(its["depth"]), number(its["pages"]), size(its["bytes"]))
+        for one, its in found["tables"].items()
+        if its["rows"]
+    ]
+    databases = [(one, number(its["keys"]), number(its["volatile"])) for one, its in found["databases"].items()]
+    types = [
+        (one, number(its["keys"]), number(its["elements"]), size(its["bytes"]))
+        for one, its in found["types"].items()
+        if its["keys"]
+    ]
+    if found["expired"]["keys"]:
+        gone = found["expired"]
+        types.append(("expired, not removed yet", number(gone["keys"]), number(gone["elements"]), size(gone["bytes"])))
+    if found.get("garbage_bytes"):
+        types.append(("of no key: to be reclaimed", "", "", size(found["garbage_bytes"])))
+    prefixes = [
+        (str(one["db"]), printable(one["prefix"].encode("latin-1")) or "(none)", number(one["keys"]), number(one["elements"]), size(one["bytes"]))
+        for one in found["prefixes"]
+    ]  # fmt: skip
+    rest = found["other_prefixes"]
+    if rest["prefixes"]:
+        what = f"({number(rest['prefixes'])} more)"
+        prefixes.append(("", what, number(rest["keys"]), number(rest["elements"]), size(rest["bytes"])))
+    spans = [(text, number(keys)) for text, keys in found["ttl"].items() if keys]
+    return [
+        files,
+        Sheet("Sub-databases", ("name", ">rows", ">depth", ">pages", ">bytes"), tables),
+        Sheet("Databases", ("db", ">keys", ">with a TTL"), databases),
+        Sheet("Types", ("type", ">keys", ">elements", ">bytes"), types),
+        Sheet("Prefixes", ("db", "prefix", ">keys", ">elements", ">bytes"), prefixes),
+        Sheet("Time to live", ("", ">keys"), spans),
+    ]
+
+
+def run_stats(given: argparse.Namespace) -> int:
+    """Print the answer; return the exit status. Raises StorageError, Damaged."""
+    with progress("reading rows") as shown:
+        found = apart(partial(look, given.directory, given.delimiter, given.db, given.top), shown)
+    told = found.pop("moment")
+    if given.json:
+        print_object(found)
+    else:
+        print(told)
+        print_sheets(*_sheets(found))
+    return OK
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command to the command line."""
+    made = add_command(
+        commands, "stats", "show what the store holds", "lmdbredis stats ./data --top 5", run_stats,
+        "By sub-database, database, type, prefix of the key and time to live; exact, from a walk over all rows.",
+    )  # fmt: skip
+    add_database(made, default=None)
+    made.add_argument("--top", metavar="N", type=count, default=20, help="how many prefixes are shown (default: 20)")
+    made.add_argument(
+        "--delimiter", metavar="TEXT", type=name, default=b":", help="what ends a prefix (default: a colon)"
+    )
+    add_json(made, "one object")
