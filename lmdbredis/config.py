@@ -353,6 +353,10 @@ class Config:
         row = BY_NAME[name]
         self._put(row, row.read(words, row.kind.read([]) if row.kind.gathers else self._values[row.name]))
 
+    def follow(self, address: tuple[str, int] | None) -> None:
+        """Take note of the server that is copied from now on, None = none: CONFIG GET and CONFIG REWRITE shall know it."""
+        self._put(BY_NAME["replicaof"], address)
+
     @staticmethod
     def is_secret(name: bytes) -> bool:
         """Tell whether the value of this name must not stand in a log, MONITOR or the slow log."""

@@ -165,8 +165,8 @@ class RedisServer:
 
         With `takes_over` that server, which is a replica of this one, is told to be a server of its own first.
         """
-        before, self.config.replicaof = self.config.replicaof, address
-        if address == before and (address is None or self.link is not None):
+        self.config.follow(address)
+        if address == (self.link and (self.link.following.host, self.link.following.port)):
             return
         if self.link is not None:
             self.link.stop()

@@ -64,6 +64,7 @@ def _replicate(cx: Context, host: bytes, port: bytes) -> Any:
         if number is None or not 0 <= number <= _PORT_MAX:
             raise ReplyError(MASTER_PORT)
         address = (host.decode("utf-8", "surrogateescape"), number)
+    cx.config.follow(address)  # at once: Sentinel has CONFIG REWRITE behind it in the same transaction
     cx.executor.after_batch.append(lambda: cx.server.replicate(address))
     cx.session.pauses = True
     return OK
