@@ -22,7 +22,7 @@ from lmdbredis.news import NO_WRITES, News, What
 from lmdbredis.ranks import Ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterator, Sequence
 
     from lmdbredis.entry import Entry, Part
     from lmdbredis.format import Rows, WriteSet
@@ -137,13 +137,11 @@ class Keyspace:
             if self.wants_writes:
                 self.news += [News(What.ALL, database, b"") for database in self.databases]
             return
-        cache, keys = self.cache, rows.get(fmt.KEYS, {})
-        for row_key in keys:
-            cache.drop(row_key)
+        keys = rows.get(fmt.KEYS, {})
+        self.cache.drop_all(keys)
         self.parts.clear()
         self.decks.clear()
-        for name in rows.get(fmt.COUNTS, ()):
-            self.ranks.forget(self.store.tables[name[0]], name[1 : 5 if name[0] == fmt.KEYS else 9])
+        self.ranks.forget_rows(rows.get(fmt.COUNTS, ()))
         for database in self._all_databases:
             row = meta.get(fmt.META_KEYSPACE + database.prefix)
             if row is not None:
@@ -191,6 +189,10 @@ class Keyspace:
         self.ranks.forget(self.keys, database.prefix)
 
     # --- databases -----------------------------------------------------------------------------------------------------------
+
+    def every_database(self) -> Sequence[Database]:
+        """Return all databases, also those beyond the configured number."""
+        return self._all_databases
 
     def swap(self, one: int, other: int) -> None:
         """Let two databases exchange their keyspaces. O(1)."""

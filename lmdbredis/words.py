@@ -96,6 +96,9 @@ def format_entry_id(entry_id: int) -> bytes:
     return b"%d-%d" % (entry_id >> 64, entry_id & _U64)
 
 
+_FEW_ZEROS: Final = 1e8  # a whole number below has less than eight zeros
+
+
 def format_float(number: float) -> bytes:
     """Return `number` as Redis writes it in replies: ``3.3``, ``17``, ``-0``, ``1e+21``, ``1.5e-9``, ``inf``, ``nan``."""
     if number - number != 0:
@@ -107,6 +110,13 @@ def format_float(number: float) -> bytes:
         return text.encode()
 
     return _place_point(text)
+
+
+def format_digits(number: float) -> bytes:
+    """Return `number` as Redis's fpconv writes it: as `format_float`, but a whole number with eight zeros or more has an exponent."""
+    if abs(number) < _FEW_ZEROS or number - number != 0:
+        return format_float(number)
+    return _place_point(repr(number))
 
 
 def _place_point(text: str) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import check, pattern
 from lmdbredis.arguments import positive
-from lmdbredis.datatypes import outside
+from lmdbredis.datatypes import digest, outside
 from lmdbredis.entry import Entry
 from lmdbredis.errors import BROKEN, DEBUG_REFUSED, DEBUG_RELOAD_OPTION, DEBUG_SYNTAX, NO_SUCH_KEY, ReplyError, shown
 from lmdbredis.registry import ADMIN, LOADING, NOSCRIPT, STALE, Context, command
@@ -87,6 +87,16 @@ def _change_repl_id(cx: Context) -> Any:
     return OK
 
 
+def _digest(cx: Context) -> Any:
+    """DIGEST -- Output a hex signature representing the current DB content."""
+    return Simple(digest.of_all(cx.keyspace).encode())
+
+
+def _digest_value(cx: Context, *keys: bytes) -> list[Simple]:
+    """DIGEST-VALUE <key> [<key> ...] -- Output a hex signature of the values of all the specified keys."""
+    return [Simple(digest.of_value(cx.db, key).encode()) for key in keys]
+
+
 def _check(cx: Context) -> Any:
     """CHECK -- Read every row and look whether it is as the format says: OK, or what is broken."""
     broken = check.check_live(cx.keyspace)
@@ -110,6 +120,8 @@ _ANY: Final = 1 << 30
 _SUBCOMMANDS: Final[dict[bytes, tuple[Callable[..., Any], int, int]]] = {
     b"CHANGE-REPL-ID": (_change_repl_id, 0, 0),
     b"CHECK": (_check, 0, 0),
+    b"DIGEST": (_digest, 0, 0),
+    b"DIGEST-VALUE": (_digest_value, 0, _ANY),
     b"OBJECT": (_object, 1, 1),
     b"RELOAD": (_reload, 0, _ANY),
     b"SET-ACTIVE-EXPIRE": (_set_active_expire, 1, 1),

@@ -226,6 +226,11 @@ def get_range(db: Database, key: bytes, start: int, stop: int) -> list[bytes]:
     return _elements(db, entry, start, stop - start + 1) if start <= stop else []
 
 
+def everything(db: Database, entry: Entry) -> Iterator[bytes]:
+    """Yield all elements, from the left. O(n)."""
+    return _all_elements(db, entry, 0, entry.count)
+
+
 def find(
     db: Database, key: bytes, element: bytes, *, rank: int, matches_max: int, scanned_max: int
 ) -> list[int] | None:
