@@ -35,7 +35,7 @@ def _parse() -> tuple[list[str], Options]:
         "--quick", action="store_true", help="tiny loads that prove the machinery; results go elsewhere"
     )
     parser.add_argument("--repeats", type=int, help="runs behind each median (3; 1 with --quick)")
-    parser.add_argument("--keys", type=int, help="how many keys (restart, larger_than_memory, expiry)")
+    parser.add_argument("--keys", type=int, help="how many keys (restart, larger_than_memory, expiry, inspection)")
     parser.add_argument(
         "--limit-mb", type=int, help="memory limit, MiB (larger_than_memory); a quarter of the data otherwise"
     )

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.results import RESULTS
 
 ORDER = (
-    "throughput", "always", "order", "restart", "latency", "larger_than_memory", "expiry",
+    "throughput", "always", "order", "restart", "latency", "larger_than_memory", "expiry", "inspection",
     "scripts", "streams", "fanout", "waiting",
 )  # fmt: skip
 COMMANDS_SHOWN = 6  # more are folded

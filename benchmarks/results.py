@@ -25,7 +25,7 @@ class Options:
 
     quick: bool = False
     repeats: int = 3
-    keys: int | None = None  # larger_than_memory, expiry, restart: how many
+    keys: int | None = None  # larger_than_memory, expiry, restart, inspection: how many
     limit_mb: int | None = None  # larger_than_memory
     large: bool = False  # restart: thirty million keys as well
     scratch: Path = Path(tempfile.gettempdir())

@@ -16,6 +16,7 @@ Laws:
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from operator import ge
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SLICE_ROWS: Final = 4096
+_FAR_LSN: Final = (1 << 64) - 1
 SLICE_MS: Final = 50
 TYPE_NAMES: Final = {
     fmt.STRING: "string",
@@ -68,16 +70,20 @@ class Moment:
         return asdict(self)
 
 
+def present(log: Path, from_lsn: int) -> Iterator[wal.Record]:
+    """Yield the records from address `from_lsn` on that can be read now; what follows the last one is not judged. O(what is read)."""
+    with suppress(StorageError):  # "ends before": it does
+        yield from wal.read(log, from_lsn, _FAR_LSN)
+
+
 def moment(directory: Path, from_lsn: int, lsn: int, txnid: int) -> Moment:
     """Return what the log says of a snapshot that holds it up to `lsn`. O(1)."""
     age_ms = None
     log = directory / "wal"
-    try:
+    with suppress(StorageError, OSError):  # damaged, or trimmed as we look: that is not what was asked for
         if wal.reaches(log, lsn):
-            following = next(wal.read(log, lsn), None)
+            following = next(present(log, lsn), None)
             age_ms = 0 if following is None else max(time.time_ns() // 1_000_000 - following.time_ms, 1)
-    except (StorageError, OSError):
-        pass  # damaged, or trimmed as we look: that is not what was asked for
     return Moment(f"{from_lsn:016x}", f"{lsn:016x}", txnid, age_ms)
 
 

@@ -21,7 +21,7 @@ from .options import OK, add_command, add_json, count
 from .options import lsn as parse_lsn
 from .rows import readable, value
 from .show import Lines, Sheet, as_text, print_object, print_sheets, size
-from .view import table_name
+from .view import present, table_name
 
 if TYPE_CHECKING:
     import argparse
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _TRIES: Final = 5
 _PAUSE_S: Final = 0.05
 _FOLLOW_S: Final = 0.1  # between two looks at the end of the log
+_JUDGED_LOOKS: Final = (
+    20  # in vain: then whether the log ends there, or is damaged, is looked into once; that reads a whole segment
+)
 _TAIL_RECORDS: Final = 10
 
 
@@ -102,11 +105,9 @@ def _segment(log: Path, base: int) -> dict[str, Any] | None:
             is_whole = fmt.unpack_segment_header(file.read(fmt.SEGMENT_HEADER_BYTES)) is not None
             size_bytes = file.seek(0, 2)
         following = base + fmt.SEGMENT_HEADER_BYTES
-        first = next(wal.read(log, following), None) if is_whole else None
+        first = next(present(log, following), None) if is_whole else None
     except FileNotFoundError:
         return None
-    except StorageError:
-        first = None  # cat tells where it is damaged
     time_ms = first.time_ms if first is not None and first.lsn == following else None
     return {"lsn": f"{base:016x}", "bytes": size_bytes, "whole": is_whole, "time_ms": time_ms}
 
@@ -157,9 +158,10 @@ def run_tail(given: argparse.Namespace) -> int:
         else:
             at = max(base for base in bases if base <= given.from_lsn)
             found = records(log, at)
+        idle = 0
         while True:
             for record in found:
-                at = record.end_lsn
+                at, idle = record.end_lsn, 0
                 if shown == given.limit:
                     return OK
                 if record.lsn >= (given.from_lsn or 0):
@@ -169,7 +171,8 @@ def run_tail(given: argparse.Namespace) -> int:
             if shown == given.limit:
                 return OK
             time.sleep(_FOLLOW_S)
-            found = records(log, at)
+            idle += 1
+            found = present(log, at) if idle != _JUDGED_LOOKS else records(log, at)
     except StorageError as error:
         raise Damaged(str(error)) from error
     finally:
