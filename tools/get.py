@@ -143,6 +143,8 @@ def _get(given: argparse.Namespace, report: Report) -> str | None:
             value = _string(view, cell)
             if given.json:
                 one["value"] = as_text(value)
+        if one["type"] == "stream":
+            one["last_id"] = _id(fmt.unpack_head(cell)[4]).decode()
         if given.json:
             out.add_object(one | {"as_of": view.moment().as_object()})
         else:
@@ -151,7 +153,7 @@ def _get(given: argparse.Namespace, report: Report) -> str | None:
         if "elements" in one:
             owner = fmt.pack_u64(fmt.unpack_head(cell)[0])
             elements = _ELEMENTS[cell[0] & fmt.TYPE_MASK](view, owner, cell)
-            shown = _print(out, elements, given, limit)
+            shown = _print(out, islice(elements, given.limit), given, limit)
             if shown < one["elements"] and not given.json:
                 out.add(f"  ... {number(one['elements'] - shown)} more: --all shows them")
             if one["type"] == "stream":
@@ -164,8 +166,9 @@ def _get(given: argparse.Namespace, report: Report) -> str | None:
 
 def _print(out: Lines, elements: Iterator[Element], given: argparse.Namespace, limit: int | None) -> int:
     """Print elements; return how many."""
-    shown, most = 0, None if given.all or given.json else _SHOWN_ELEMENTS
-    for element in islice(elements, given.limit if given.limit is not None else most):
+    shown = 0
+    is_cut = given.limit is None and not given.all and not given.json
+    for element in islice(elements, _SHOWN_ELEMENTS) if is_cut else elements:
         if given.json:
             out.add_object({part: _as_json(held) for part, held in element.items()})
         else:

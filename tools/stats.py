@@ -189,11 +189,11 @@ class Stats:
                 tally = self.prefixes.pop(owner)
                 self.prefixes[_OTHERS].add(tally.keys, tally.elements, tally.bytes)
                 del self.by_name[names[owner]]
-                self.merged += 1
+                self.merged += tally.keys > 0
 
     def as_object(self, top: int) -> dict[str, Any]:
         """Return what was found; of the prefixes, those with the most bytes."""
-        names = {owner: prefix for prefix, owner in self.by_name.items()}
+        names = {owner: prefix for prefix, owner in self.by_name.items() if self.prefixes[owner].keys}
         order = sorted(names, key=lambda owner: (-self.prefixes[owner].bytes, names[owner]))
         rest, rest_count = self.prefixes[_OTHERS], self.merged + len(order[top:])
         for owner in order[top:]:
