@@ -228,13 +228,8 @@ STREAM: Final = 6
 STRING_CHUNKS: Final = 7
 GROUP: Final = 8  # of no key: what a stream's groups and their consumers are called in `garbage`
 CONSUMER: Final = 9
-ELEMENTS: Final = {
-    LIST: LISTS,
-    SET: SETS,
-    ZSET: ZSETS,
-    HASH: HASHES,
-    STREAM: STREAMS,
-}  # where the elements of a collection stand
+# Where the elements of a collection stand.
+ELEMENTS: Final = {LIST: LISTS, SET: SETS, ZSET: ZSETS, HASH: HASHES, STREAM: STREAMS}
 
 TYPE_MASK: Final = 0x3F
 HAS_WHOLE: Final = 0x40
@@ -252,13 +247,9 @@ _LIST_HEAD: Final = struct.Struct(">QQBQQ")
 _CHUNKS_HEAD: Final = struct.Struct(">QQ")
 _STREAM_HEAD: Final = struct.Struct(">QQB16s16s16sQQ")
 HEAD_BYTES: Final = {
-    LIST: _LIST_HEAD.size,
-    SET: _HEAD.size,
-    ZSET: _HEAD.size,
-    HASH: _HEAD.size,
-    STREAM: _STREAM_HEAD.size,
+    LIST: _LIST_HEAD.size, SET: _HEAD.size, ZSET: _HEAD.size, HASH: _HEAD.size, STREAM: _STREAM_HEAD.size,
     STRING_CHUNKS: _CHUNKS_HEAD.size,
-}
+}  # fmt: skip
 
 PLAIN_STRING: Final = bytes((STRING,))  # a string's cell without expiry is this byte and the value
 
