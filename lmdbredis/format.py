@@ -228,8 +228,7 @@ STREAM: Final = 6
 STRING_CHUNKS: Final = 7
 GROUP: Final = 8  # of no key: what a stream's groups and their consumers are called in `garbage`
 CONSUMER: Final = 9
-# Where the elements of a collection stand.
-ELEMENTS: Final = {LIST: LISTS, SET: SETS, ZSET: ZSETS, HASH: HASHES, STREAM: STREAMS}
+ELEMENTS: Final = {LIST: LISTS, SET: SETS, ZSET: ZSETS, HASH: HASHES, STREAM: STREAMS}  # where elements stand
 
 TYPE_MASK: Final = 0x3F
 HAS_WHOLE: Final = 0x40
