@@ -92,7 +92,7 @@ class Busy:
         late, self._late = self._late, {}
         for session, data in late.items():
             if data:
-                self._server.send_behind(session, b"".join(data))
+                self._server.barrier.send_behind(session, b"".join(data))
 
     def _begin(self, ran_ms: int) -> None:
         """Take the sockets from the loop, which cannot look after them now."""
@@ -110,7 +110,7 @@ class Busy:
             self._register(connection)
             if session in self._late:  # from another script of this batch
                 continue
-            if session.output or server.is_waiting(session):
+            if session.output or server.barrier.is_waiting(session):
                 self._late[session] = []
             else:
                 requests, session.requests = session.requests, NO_REQUESTS

@@ -11,7 +11,10 @@ batches (`trim`), after the write-back. It is correct with a size of 0: then `tr
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ADMIT_EVERY: Final = 8  # strings read, for each that is admitted
 VALUE_BYTES_MAX: Final = 1024  # longer strings are left to LMDB: its page cache serves them as well
@@ -51,6 +54,11 @@ class Cache:
     def drop(self, row_key: bytes) -> None:
         """Hold nothing for the row."""
         self._held.pop(row_key, None)
+
+    def drop_all(self, row_keys: Mapping[bytes, Any]) -> None:
+        """Hold nothing for any of the rows. O(what is held, or the rows, whichever is less)."""
+        for row_key in self._held.keys() & row_keys.keys():
+            del self._held[row_key]
 
     def trim(self) -> None:
         """Evict what was admitted first, if there is too much. Between batches, after the write-back."""

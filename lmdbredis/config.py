@@ -214,7 +214,6 @@ class Config:
     masterauth: str
     masteruser: str
     repl_backlog_size_bytes: int
-    repl_backlog_ttl_s: int
     repl_timeout_s: int
     repl_ping_replica_period_s: int
     repl_disable_tcp_nodelay: bool

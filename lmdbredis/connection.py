@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
         session = self.session
         if session is not None and session.gate and session.gate & STANDS:  # who waits, waits for nobody now
             return False
-        if session is not None and (session.requests or self._server.is_waiting(session)):
+        if session is not None and (session.requests or self._server.barrier.is_waiting(session)):
             session.ends = True
             return True
         return False

@@ -251,7 +251,6 @@ _LATER = (
         _row("masterauth", TEXT, "", "primaryauth", secret=True),
         _row("masteruser", TEXT, "", "primaryuser", secret=True),
         _row("repl-backlog-size", Memory(1), "1048576"),
-        _row("repl-backlog-ttl", LONG, "3600", unit="s"),
         _row("repl-timeout", FROM_ONE, "60", unit="s"),
         _row("repl-ping-replica-period", FROM_ONE, "10", "repl-ping-slave-period", unit="s"),
         _row("repl-disable-tcp-nodelay", YES_NO, "no"),
@@ -300,7 +299,8 @@ _NONE = (
     ),
     _group(
         Effect.NONE,
-        "a replica reads the write-ahead log, no snapshot is sent",
+        "the log is there whether or not there are replicas, and a snapshot is sent from data.mdb as it stands",
+        _row("repl-backlog-ttl", LONG, "3600"),
         _row("repl-diskless-sync", YES_NO, "yes"),
         _row("repl-diskless-sync-delay", INTEGER, "5", unit="s"),
         _row("repl-diskless-sync-max-replicas", INTEGER, "0"),

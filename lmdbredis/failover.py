@@ -50,7 +50,7 @@ class Failover:
         server = self._server
         if self.is_on:
             raise ReplyError(errors.FAILOVER_ON)
-        if server.following is not None:
+        if server.role.following is not None:
             raise ReplyError(errors.FAILOVER_OF_REPLICA)
         replicas = list(server.executor.replicas)
         if not replicas:
@@ -100,7 +100,7 @@ class Failover:
     def _hand_over(self, address: Address) -> None:
         log.warning("Failover target is %s:%d", *address)
         self.state = IN_PROGRESS
-        self._server.replicate(address, takes_over=True)
+        self._server.role.replicate(address, takes_over=True)
 
     def succeeded(self) -> None:
         """Take note that the other server has taken over."""
@@ -112,7 +112,7 @@ class Failover:
         """Take note that the other server said no, or nothing: be as before."""
         if self.state == IN_PROGRESS:
             log.warning("Failover target refused or cannot be reached: this server stays what it was")
-            self._server.replicate(None)
+            self._server.role.replicate(None)
             self._end()
 
     def _give_up(self) -> None:

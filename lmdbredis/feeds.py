@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lmdbredis")
 
-_SHIP_S: Final = 0.001  # what is logged within this time goes out together, unless somebody waits for it
+_SHIP_S: Final = (
+    0.01  # what is logged so soon after the last goes out together with what follows, unless somebody waits for it
+)
+_AGAIN_S: Final = 0.001  # to a socket that has not taken everything
 _PART_BYTES: Final = 256 << 10
 _UNSENT_BYTES: Final = 1 << 20  # what a socket has not taken: more is not read from the log
 _SEND_BYTES: Final = 4 << 20
@@ -74,6 +77,8 @@ class Feeds:
             str, tuple[int, int]
         ] = {}  # address of a replica that is gone -> (its lsn, until when it is kept)
         self._timer: asyncio.TimerHandle | None = None
+        self._shipped_lsn = -1  # where the log ended when it was shipped last
+        self._shipped_at_s = 0.0  # when that was, by the loop's clock
         self.full_syncs = self.partial_syncs = self.refused_partial_syncs = 0
         self.sent_bytes = 0
 
@@ -191,19 +196,23 @@ class Feeds:
     # --- the log -----------------------------------------------------------------------------------------------------------------
 
     def nudge(self) -> None:
-        """Let what has been logged go out soon; at once if somebody waits for it."""
-        if self._timer is None:
-            if self._server.executor.awaited or self._server.config.synchronous_replicas:
-                self._ship()
-            else:
-                self._timer = self._server.loop.call_later(_SHIP_S, self._ship)
+        """Let what has been logged go out soon; at once if somebody waits for it, or if it is the first for a while."""
+        server = self._server
+        if server.store.wal.end_lsn == self._shipped_lsn:
+            return
+        wait_s = self._shipped_at_s + _SHIP_S - server.loop.time()
+        if wait_s <= 0 or server.executor.awaited or server.store.record_flags:
+            self._ship()
+        elif self._timer is None:
+            self._timer = server.loop.call_later(wait_s, self._ship)
 
     def _ship(self) -> None:
         """Send every replica what it may have now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        end_lsn = self._server.store.wal.end_lsn
+        end_lsn = self._shipped_lsn = self._server.store.wal.end_lsn
+        self._shipped_at_s = self._server.loop.time()
         for feed in list(self._by_session.values()):
             outgoing = feed.outgoing
             if outgoing is None:
@@ -217,7 +226,12 @@ class Feeds:
                 log.warning("Replica %s cannot be fed any more: %s", self._name(feed), error)
                 feed.session.kill()
             if outgoing.lsn < end_lsn and self._timer is None:
-                self._timer = self._server.loop.call_later(_SHIP_S, self._ship)
+                self._timer = self._server.loop.call_later(_AGAIN_S, self._ship)
+
+    def lag_bytes(self) -> int:
+        """Return how far the last of the replicas that are online is behind."""
+        end_lsn = self._server.store.wal.end_lsn
+        return max((end_lsn - feed.replica.lsn for feed in self._by_session.values() if feed.outgoing), default=0)
 
     def cron(self) -> None:
         """Look after replicas that are silent or do not read: once a second (law 2)."""

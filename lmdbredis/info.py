@@ -283,7 +283,7 @@ def _stats(cx: Context, facts: Facts) -> Fields:
 
 def _replication(cx: Context, facts: Facts) -> Fields:
     store, config, clock_ms = cx.keyspace.store, cx.config, facts["clock_ms"]
-    following = cx.server.following
+    following = cx.server.role.following
     fields: Fields = {"role": "master" if following is None else "slave"}
     if following is not None:
         is_coming = following.state == SYNC
@@ -322,7 +322,7 @@ def _replication(cx: Context, facts: Facts) -> Fields:
             f"lag={replica.lag_ms(clock_ms) // 1000},synced={replica.synced_lsn}"
         )
     return fields | {
-        "master_failover_state": cx.server.failover.state,
+        "master_failover_state": cx.server.role.failover.state,
         "master_replid": store.control.replid,
         "master_replid2": store.control.replid2,
         "master_repl_offset": store.wal.end_lsn,

@@ -100,8 +100,8 @@ class Link:
                 self._server.die(failure)
             self._cut()
             following.become(CONNECT, clock_ms())
-            self._server.follow_role()
-            self._server.failover.failed()
+            self._server.role.apply()
+            self._server.role.failover.failed()
             await asyncio.sleep(_AGAIN_S)
 
     # --- saying who one is ---------------------------------------------------------------------------------------------------------
@@ -167,8 +167,8 @@ class Link:
             raise LinkFailed(f"it answers PSYNC with {' '.join(answer)}")
         self.following.become(CONNECTED, clock_ms())
         self.following.takes_over = False
-        self._server.follow_role()
-        self._server.failover.succeeded()
+        self._server.role.apply()
+        self._server.role.failover.succeeded()
         self.acknowledge(always=True)
         await self._follow(shipping.Incoming(lsn))
 
@@ -177,7 +177,7 @@ class Link:
         store = self._server.store
         if replid != store.control.replid:
             store.set_history(replid, store.control.replid, store.wal.end_lsn)
-            self._server.feeds.let_go()
+            self._server.role.feeds.let_go()
 
     async def _follow(self, incoming: shipping.Incoming) -> None:
         """Take the log as it comes."""
@@ -201,7 +201,7 @@ class Link:
             return
         log_ = self._server.store.wal
         if self._wants_sync and log_.synced_lsn < log_.end_lsn:
-            self._server.sync_now()
+            self._server.barrier.sync()
         if always or self._acked != (log_.end_lsn, log_.synced_lsn):
             self._acked = log_.end_lsn, log_.synced_lsn
             self._send("REPLCONF", "ACK", log_.end_lsn, "FACK", log_.synced_lsn)

@@ -131,11 +131,11 @@ class Measures:
             "reclaimed_rows": server.upkeep.reclaimed_rows,
             "open_ms": server.open_ms,
             "clock_ms": clock_ms(),
-            "full_syncs": server.feeds.full_syncs,
-            "partial_syncs": server.feeds.partial_syncs,
-            "refused_partial_syncs": server.feeds.refused_partial_syncs,
-            "replicated_bytes_out": server.feeds.sent_bytes,
-            "replicated_bytes_in": server.link.received_bytes if server.link is not None else 0,
+            "full_syncs": server.role.feeds.full_syncs,
+            "partial_syncs": server.role.feeds.partial_syncs,
+            "refused_partial_syncs": server.role.feeds.refused_partial_syncs,
+            "replicated_bytes_out": server.role.feeds.sent_bytes,
+            "replicated_bytes_in": server.role.link.received_bytes if server.role.link is not None else 0,
         }
 
 

@@ -30,7 +30,7 @@ from lmdbredis import format as fmt
 from lmdbredis.table import Table, after_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from lmdbredis.store import Store
 
@@ -272,6 +272,12 @@ class Ranks:
             return
         for key in list(self._open)[: max(len(self._open) // 2, 1)]:
             del self._open[key]
+
+    def forget_rows(self, names: Iterable[bytes]) -> None:
+        """Drop the directories whose rows in `counts` another server has changed. O(names) if there are any directories."""
+        if self._open:
+            for name in names:
+                self._open.pop((name[0], name[1 : 5 if name[0] == fmt.KEYS else 9]), None)
 
     def forget(self, table: Table, owner: bytes) -> None:
         """Drop the directory of an owner that is gone."""

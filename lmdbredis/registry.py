@@ -98,6 +98,33 @@ ANY_NUMBER: Final = 1 << 30
 NO_FLAGS: Final = 0
 
 
+class Role(Protocol):
+    """What handlers may ask of what this server is to others (see `role`)."""
+
+    @property
+    def following(self) -> Following | None:
+        """The server that this one copies, and how the link to it is; None if it copies none."""
+
+    @property
+    def failover(self) -> Any:
+        """The failover that is on, if one is: `begin`, `abort`, `is_on`, `state`."""
+
+    def replicate(self, address: tuple[str, int] | None) -> None:
+        """Copy the server at this address, or none any more. As the next two, for `after_batch`."""
+
+    def take_place(self, replid: str) -> None:
+        """Be a server of its own, because the one that is copied wants that."""
+
+    def feed(self, session: Session, replid: str, lsn: int, last: list[int] | None) -> None:
+        """Let a replica have what it lacks, whose log ends at `lsn` with the record `last`."""
+
+    def acknowledge(self, replica: Replica, lsn: int, synced_lsn: int) -> None:
+        """Take note of how far a replica is."""
+
+    def sync_soon_for(self, *, replicas: int, local: int) -> None:
+        """Let the log be synced here, and by replicas. For `after_batch`."""
+
+
 class Server(Protocol):
     """What handlers may ask of the process: everything impure."""
 
@@ -111,8 +138,19 @@ class Server(Protocol):
     def apply_config(self, changed: Iterable[str]) -> None:
         """Let the process follow settings that were changed."""
 
-    def shutdown(self, *, save: bool) -> None:
-        """End the process in order when the batch is logged."""
+    @property
+    def is_ending(self) -> bool:
+        """Tell whether it waits for replicas, and then ends."""
+
+    @property
+    def role(self) -> Role:
+        """What this server is to others."""
+
+    def shutdown(self, *, save: bool, now: bool = False) -> None:
+        """End the process in order when the batch is logged; unless `now`, when replicas have everything."""
+
+    def abort_shutdown(self) -> None:
+        """Do not end after all."""
 
     def sleep(self, seconds: float) -> None:
         """Stop everything for a while (DEBUG SLEEP)."""
@@ -137,29 +175,6 @@ class Server(Protocol):
 
     def reset_stats(self) -> None:
         """Set the counters that INFO shows to zero."""
-
-    @property
-    def following(self) -> Following | None:
-        """The server that this one copies, and how the link to it is; None if it copies none."""
-
-    @property
-    def failover(self) -> Any:
-        """The failover that is on, if one is: `begin`, `abort`, `is_on`, `state`."""
-
-    def replicate(self, address: tuple[str, int] | None) -> None:
-        """Copy the server at this address, or none any more. As the next two, for `after_batch`."""
-
-    def take_place(self, replid: str) -> None:
-        """Be a server of its own, because the one that is copied wants that."""
-
-    def feed(self, session: Session, replid: str, lsn: int, last: list[int] | None) -> None:
-        """Let a replica have what it lacks, whose log ends at `lsn` with the record `last`."""
-
-    def acknowledge(self, replica: Replica, lsn: int, synced_lsn: int) -> None:
-        """Take note of how far a replica is."""
-
-    def sync_soon_for(self, *, replicas: int, local: int) -> None:
-        """Let the log be synced here, and by replicas. For `after_batch`."""
 
     def while_script_runs(self, *, is_first: bool) -> bool:
         """Look after the other clients if a script runs for long: called often while it does; True ends it."""

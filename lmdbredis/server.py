@@ -20,12 +20,11 @@ import resource
 import signal
 import socket
 import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import errors
+from lmdbredis.barrier import Barrier
 from lmdbredis.busy import Busy
 from lmdbredis.config import SET_FAILED, Config
 from lmdbredis.connection import Connection
@@ -33,16 +32,11 @@ from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
 from lmdbredis.executor import Executor
 from lmdbredis.expiry import Upkeep
-from lmdbredis.failover import Failover
-from lmdbredis.feeds import Feeds
-from lmdbredis.format import WANTS_SYNC
 from lmdbredis.keyspace import Keyspace
-from lmdbredis.link import Link
 from lmdbredis.measures import Measures, clients_max, clock_ms, clock_ns, now_us
-from lmdbredis.replication import Following, Replica
 from lmdbredis.resp import OK, encode2
+from lmdbredis.role import Role
 from lmdbredis.session import NO_REQUESTS, NOTHING_WATCHED, Gate, Session, Sessions
-from lmdbredis.shipping import LastRecord
 from lmdbredis.store import Store
 
 if TYPE_CHECKING:
@@ -50,10 +44,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lmdbredis")
 
-_QUICK_SYNC_US: Final = 1000  # syncs that take longer are left to a thread
 _COLD_FAULTS: Final = 4  # pages read from the disk since the last look, to be called cold
 _WARM_REQUESTS_MAX: Final = 64  # of one session: more of its keys are not read ahead
 _COLLECT_OBJECTS: Final = 50_000  # allocations between two runs of the cycle collector
+_REPLICAS_S: Final = 0.01  # between two looks at replicas that are waited for
 _EVERYSEC_S: Final = 1.0
 # A disk that takes commits more slowly than writes come must slow those down, or memory would hold what waits: from so many
 # times checkpoint-dirty on, each batch waits for the commit, but not longer than clients may stand still.
@@ -78,9 +72,8 @@ class RedisServer:
         self.started_ms = now_us() // 1000
         self.measures = Measures(self)
         self.busy = Busy(self)
-        self.feeds = Feeds(self)
-        self.failover = Failover(self)
-        self.link: Link | None = None  # to the server that this one copies
+        self.barrier = Barrier(self)
+        self.role = Role(self)
         self.handing_over: set[asyncio.Task[Any]] = set()  # clients who came while a script ran
         self.listening: list[asyncio.AbstractServer] = []
         self.exit_status = 0
@@ -88,19 +81,14 @@ class RedisServer:
         self.paused: set[Connection] = set()  # connections that are not read from
         self._ready: list[Session] = []
         self._ticking = False
-        self._barrier: deque[tuple[int, list[tuple[Session, bytes]]]] = deque()
-        self._syncer = ThreadPoolExecutor(1, "wal-sync")
-        self._syncing: Future[int] | None = None
         self._is_cold = False  # pages have to be read from the disk: batches are read ahead
         self._faults = 0
-        self._sync_us = 0.0  # how long a sync of the log takes, running mean
-        self._sync_began_ns = 0
         self._upkeep_at: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
         self._stopping = False
+        self._ends_at: asyncio.TimerHandle | None = None  # when it is looked again whether replicas have everything
         self._alarm: asyncio.TimerHandle | None = None  # rings at
         self._alarm_ns = 0  # by `clock_ns`; 0 = never
-        self._beat_ms = 0  # when replicas were last told that this server lives
         began = time.perf_counter()
         gc.disable()  # until `run`: a long log makes many dictionaries, and none of them is a cycle
         self._open()
@@ -120,16 +108,19 @@ class RedisServer:
         self.keyspace = Keyspace(self.store, config.databases, config.hot_layer_size_bytes, is_copy=is_copy)
         self.executor = Executor(self.store, self.keyspace, config, random.Random(), self, clock_ns)
         self.upkeep = Upkeep(self.executor)
-        self.follow_role()
+        self.role.apply()
+
+    def exchange(self) -> None:
+        """Put the state that has come in the place of what is here. Raises StorageError, DiskFull, SyncFailed."""
+        self._reopen(checkpoint=False)
 
     def reload(self) -> None:
         """Close and reopen the store: DEBUG RELOAD."""
         self._reopen(checkpoint=True)
 
     def _reopen(self, *, checkpoint: bool) -> None:
-        if self._syncing is not None:
-            self._syncing.exception()
-        self.feeds.let_go()
+        self.barrier.settle()
+        self.role.feeds.let_go()
         self.store.close(checkpoint=checkpoint)
         before, expires = self.executor, self.upkeep.active_expire
         self._open()
@@ -139,123 +130,6 @@ class RedisServer:
             session.database = self.keyspace.databases[session.database.number]
             if session.watched:  # what was watched is another object now
                 session.watched, session.is_stale = NOTHING_WATCHED, True
-
-    # --- replication: see `feeds` and `link` ----------------------------------------------------------------------------------------
-
-    def follow_role(self) -> None:
-        """Let the executor know what this server is, and how the link to its primary is."""
-        executor, config = self.executor, self.config
-        self.store.record_flags = WANTS_SYNC if config.synchronous_replicas else 0
-        executor.is_copy = self.store.is_copy
-        if executor.is_copy:
-            is_up = self.link is not None and self.link.following.is_up
-            executor.deny(errors.READ_ONLY, masks_all=not is_up and not config.replica_serve_stale_data)
-        else:
-            enough = executor.replicas.good(clock_ms(), config.min_replicas_max_lag_s * 1000)
-            executor.deny(errors.NO_REPLICAS if enough < config.min_replicas_to_write else None)
-        executor.look()
-
-    @property
-    def following(self) -> Following | None:
-        """Return the server that this one copies, and how the link is; None if it copies none."""
-        return self.link.following if self.link is not None else None
-
-    def replicate(self, address: tuple[str, int] | None, *, takes_over: bool = False) -> None:
-        """Copy the server at this address from now on, or none any more: REPLICAOF. Between batches.
-
-        With `takes_over` that server, which is a replica of this one, is told to be a server of its own first.
-        """
-        self.config.follow(address)
-        if address == (self.link and (self.link.following.host, self.link.following.port)):
-            return
-        if self.link is not None:
-            self.link.stop()
-            self.link = None
-        try:
-            if address is None:
-                control = self.store.control
-                self.store.set_history(os.urandom(20).hex(), control.replid, self.store.wal.end_lsn)
-                self.feeds.let_go()
-            self._be_copy(address is not None)
-        except (DiskFull, SyncFailed) as failure:
-            self.die(failure)
-        if address is None:
-            log.warning("MASTER MODE enabled")
-        else:
-            log.warning("Connecting to MASTER %s:%d: this server is its replica now", *address)
-            self.executor.refuse_waiters(ReplyError(errors.UNBLOCKED_BY_ROLE))
-            self.connect(takes_over=takes_over)
-
-    def _be_copy(self, is_copy: bool) -> None:
-        """Take rows from another server and none of one's own, or the other way round."""
-        changes = is_copy != self.store.is_copy
-        self.store.is_copy = self.keyspace.is_copy = is_copy
-        if changes and not is_copy:
-            self.keyspace.load()  # what a copy need not know: the ids in reserve, databases that nobody made
-        self.follow_role()
-
-    def connect(self, *, takes_over: bool = False) -> None:
-        """Begin to copy the server that the configuration names, if it names one."""
-        if self.config.replicaof is not None:
-            self.link = Link(self, Following(*self.config.replicaof, clock_ms(), takes_over=takes_over))
-
-    def feed(self, session: Session, replid: str, lsn: int, last: list[int] | None) -> None:
-        """Let a replica have what it lacks: PSYNC. Between batches."""
-        self.feeds.begin(session, replid, lsn, None if last is None else LastRecord(*last))
-
-    def take_place(self, replid: str) -> None:
-        """Be a server of its own, because the one that is copied wants that. Between batches."""
-        if self.link is not None and self.store.control.replid == replid:
-            self.replicate(None)
-
-    def acknowledge(self, replica: Replica, lsn: int, synced_lsn: int) -> None:
-        """Take note of how far a replica is. In a batch."""
-        replica.acknowledge(lsn, synced_lsn, clock_ms())
-        if self._barrier or self.executor.awaited or self.failover.is_on:
-            self.executor.after_batch.append(self._look_at_copies)
-
-    def _look_at_copies(self) -> None:
-        """Let go what has waited for copies, now that there are more. At the end of a batch."""
-        self._release()
-        self.executor.note_copies()
-        self.failover.look()
-
-    def sync_soon_for(self, *, replicas: int, local: int) -> None:
-        """Let the log be synced here, and by replicas: WAITAOF. Between batches."""
-        if local:
-            self._sync_wal()
-        if replicas:
-            self.beat(WANTS_SYNC)
-
-    def wake(self) -> None:
-        """Let sessions run on that have waited for something else than keys."""
-        self.loop.call_soon(self._send_heard)
-
-    def exchange(self) -> None:
-        """Put the state that has come in the place of what is here. Raises StorageError, DiskFull, SyncFailed."""
-        self._reopen(checkpoint=False)
-
-    def after_following(self) -> None:
-        """Do what a batch does behind its replies, for records that came."""
-        if self.executor.heard or self.executor.resumed:
-            self._send_heard()
-        if self.feeds:
-            self.feeds.nudge()
-        self._after_replies()
-
-    def sync_now(self) -> None:
-        """Let the log be synced: somebody waits for that."""
-        self._sync_wal()
-
-    def _note_synced(self) -> None:
-        """Let go who has waited for what is on this server's disk by now; sync again if that is not enough. Between batches."""
-        executor, synced_lsn = self.executor, self.store.wal.synced_lsn
-        executor.note_copies()
-        executor.end()
-        if executor.heard or executor.resumed:
-            self._send_heard()
-        if any(awaited.local and awaited.lsn > synced_lsn for awaited in executor.awaited.values()):
-            self._sync_wal()
 
     # --- batches ------------------------------------------------------------------------------------------------------------------
 
@@ -279,7 +153,7 @@ class RedisServer:
             self._warm(sessions)
         try:
             left = self.executor.run(sessions, now_us())
-            must_wait = self._must_wait()
+            must_wait = self.barrier.must_wait()
         except SyncFailed as failure:
             self.die(failure)
             return
@@ -292,11 +166,11 @@ class RedisServer:
         for session in sessions:
             session.is_ready = False
         if must_wait:
-            self._wait(sessions, self.executor.lsn)
+            self.barrier.keep(sessions, self.executor.lsn)
         else:
             self._send(sessions)
         if self.executor.heard or self.executor.resumed:
-            self._send_heard()
+            self.send_heard()
         elif self.executor.waiters or self.executor.pauses.is_on:
             self._set_alarm()
         for session in left:
@@ -304,25 +178,9 @@ class RedisServer:
         if self.paused:
             for connection in list(self.paused):
                 connection.resume()
-        if self.feeds:
-            self.feeds.nudge()
+        if self.role.feeds:
+            self.role.feeds.nudge()
         self._after_replies()
-
-    def _must_wait(self) -> bool:
-        """Tell whether replies made now have to wait for a sync. Raises SyncFailed."""
-        # Behind replies that wait, all wait: the log may be synced already, but those have not left yet.
-        return (
-            bool(self._barrier)
-            or (
-                self.config.appendfsync == "always"
-                and self.store.wal.synced_lsn < self.executor.lsn
-                and not self._sync_here()
-            )
-            or (
-                self.store.record_flags != 0
-                and self.executor.replicas.synced_by(self.config.synchronous_replicas) < self.executor.lsn
-            )
-        )
 
     def _send(self, sessions: list[Session]) -> None:
         """Let replies go."""
@@ -333,16 +191,18 @@ class RedisServer:
                 session.send(output)
                 session.sent_bytes += len(output)
             if session.closing or session.ends:
-                self._finish(session)
+                self.finish(session)
 
-    def _send_heard(self) -> None:
-        """Let go what sessions got besides the replies of their turn; who waits no more may run on. Raises SyncFailed."""
+    def send_heard(self) -> None:
+        """Let go what sessions got besides the replies of their turn; who waits no more may run on."""
         heard, resumed = self.executor.take_heard()
-        if heard:
-            if self._must_wait():
-                self._wait(heard, self.executor.lsn)
+        try:
+            if heard and self.barrier.must_wait():
+                self.barrier.keep(heard, self.executor.lsn)
             else:
                 self._send(heard)
+        except SyncFailed as failure:
+            self.die(failure)
         for session in resumed:
             self.ready(session)
         self._set_alarm()
@@ -361,10 +221,7 @@ class RedisServer:
     def _on_alarm(self) -> None:
         self._alarm, self._alarm_ns = None, 0
         self.executor.pass_time()
-        try:
-            self._send_heard()
-        except SyncFailed as failure:
-            self.die(failure)
+        self.send_heard()
 
     def _warm(self, sessions: list[Session]) -> None:
         """Read ahead the keys that a batch names, side by side: one after another, each would cost the time of a disk read."""
@@ -382,6 +239,18 @@ class RedisServer:
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
         self._is_cold = faults - self._faults >= _COLD_FAULTS
         self._faults = faults
+
+    def wake(self) -> None:
+        """Let sessions run on that have waited for something else than keys."""
+        self.loop.call_soon(self.send_heard)
+
+    def after_following(self) -> None:
+        """Do what a batch does behind its replies, for records that came."""
+        if self.executor.heard or self.executor.resumed:
+            self.send_heard()
+        if self.role.feeds:
+            self.role.feeds.nudge()
+        self._after_replies()
 
     def _after_replies(self) -> None:
         """Do what can wait until the replies have left: give the writer its next piece of work."""
@@ -401,7 +270,7 @@ class RedisServer:
         except SyncFailed as failure:
             self.die(failure)
 
-    def _finish(self, session: Session) -> None:
+    def finish(self, session: Session) -> None:
         """Close a session whose last reply has been written, or whose stream is broken."""
         if session.requests and not session.closing and not session.gate & Gate.WAITS:
             return
@@ -411,79 +280,6 @@ class RedisServer:
                 connection.transport.write(encode2(ReplyError(session.parser.error)))
                 session.closing = True
             connection.transport.close()
-
-    def _sync_here(self) -> bool:
-        """Sync the log in the loop if syncs are quick of late; tell whether it was done. Raises SyncFailed.
-
-        To hand a sync to a thread and its end back costs some 100 us and makes the interpreter's lock change hands while the loop
-        is busy: measured, a quick disk served a third fewer SETs that way. On a slow disk the loop goes on meanwhile.
-        """
-        if self._syncing is not None or self._sync_us > _QUICK_SYNC_US:
-            return False
-        began = time.perf_counter_ns()
-        self.store.wal.sync()
-        self._note_sync(began)
-        return True
-
-    def _note_sync(self, began_ns: int) -> None:
-        """Keep a running mean of how long syncs take."""
-        self._sync_us += (((time.perf_counter_ns() - began_ns) / 1000) - self._sync_us) / 8
-
-    # --- the barrier ----------------------------------------------------------------------------------------------------------------
-
-    def _wait(self, sessions: list[Session], lsn: int) -> None:
-        """Keep the replies until the log is synced up to `lsn`."""
-        waiting = []
-        for session in sessions:
-            waiting.append((session, session.output))
-            session.output = b""
-        self._barrier.append((lsn, waiting))
-        self._sync_wal()
-
-    def is_waiting(self, session: Session) -> bool:
-        """Tell whether replies of the session wait at the barrier."""
-        return any(session is other for _, waiting in self._barrier for other, _ in waiting)
-
-    def _sync_wal(self) -> None:
-        """Let the sync thread sync the log, one sync at a time."""
-        if self._syncing is None:
-            self._sync_began_ns = time.perf_counter_ns()
-            self._syncing = self._syncer.submit(self.store.wal.sync)
-            self._syncing.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self._synced))
-
-    def _synced(self) -> None:
-        """Let the replies go that waited for the sync that has finished."""
-        assert self._syncing is not None
-        syncing, self._syncing = self._syncing, None
-        self._note_sync(self._sync_began_ns)
-        try:
-            lsn = syncing.result()
-        except SyncFailed as failure:
-            self.die(failure)
-            return
-        self._release()
-        if self._barrier and self._barrier[0][0] > lsn:
-            self._sync_wal()
-        if self.link is not None:
-            self.link.acknowledge()
-        if self.executor.awaited:
-            self._note_synced()
-
-    def _release(self) -> None:
-        """Let replies go that have what they wait for: the own disk under ``always``, those of replicas under ``synchronous-replicas``."""
-        safe_lsn = self.store.wal.end_lsn
-        if self.config.appendfsync == "always":
-            safe_lsn = self.store.wal.synced_lsn
-        if self.store.record_flags:
-            safe_lsn = min(safe_lsn, self.executor.replicas.synced_by(self.config.synchronous_replicas))
-        barrier = self._barrier
-        while barrier and barrier[0][0] <= safe_lsn:
-            for session, output in barrier.popleft()[1]:
-                if output:
-                    session.send(output)
-                    session.sent_bytes += len(output)
-                if session.closing or session.ends:
-                    self._finish(session)
 
     # --- clients ----------------------------------------------------------------------------------------------------------------------
 
@@ -507,7 +303,7 @@ class RedisServer:
         self.paused.discard(self.connections.get(session.id))
         self.measures.forget(session)
         if session.gate & Gate.REPLICATES:
-            self.feeds.forget(session)
+            self.role.feeds.forget(session)
         self.executor.forget(session)
         self.sessions.close(session)
         self.connections.pop(session.id, None)
@@ -550,13 +346,13 @@ class RedisServer:
         try:
             wait_ms = self.upkeep.tick(now_us(), clock_ms())
             if self.executor.heard or self.executor.resumed:
-                self._send_heard()
+                self.send_heard()
             self._look_for_cold()
-            if self.feeds:
-                self.feeds.nudge()
+            if self.role.feeds:
+                self.role.feeds.nudge()
             wal = self.store.wal
             if wal.wants_spare() and self.executor.refusal is None:
-                self._syncer.submit(_prepare, wal.prepare)
+                self.barrier.apart(_prepare, wal.prepare)
         except SyncFailed as failure:
             self.die(failure)
             return
@@ -572,34 +368,11 @@ class RedisServer:
         # First: whatever may fail below, the log will be synced again.
         self._second_at = self.loop.call_later(_EVERYSEC_S, self._every_second)
         if self.config.appendfsync == "everysec":
-            self._sync_wal()
+            self.barrier.sync()
         self._clients_cron()
-        self._replication_cron()
+        self.role.cron()
         self.measures.sample(_EVERYSEC_S)
-        self.store.trim_wal(self.config.repl_backlog_size_bytes, self.feeds.keep_lsn())
-
-    def _replication_cron(self) -> None:
-        """Look after the servers that this one copies, or that copy it: once a second."""
-        self.feeds.cron()
-        if self.link is not None:
-            self.link.cron()
-        if self.config.min_replicas_to_write:
-            self.follow_role()
-        if self.failover.is_on:
-            self.failover.look()
-        now_ms = clock_ms()
-        if self.feeds and now_ms - self._beat_ms >= self.config.repl_ping_replica_period_s * 1000:
-            self._beat_ms = now_ms
-            self.beat()
-
-    def beat(self, flags: int = 0) -> None:
-        """Log an empty record for replicas to hear."""
-        try:
-            if self.executor.refusal is None:
-                self.store.beat(now_us() // 1000, flags)
-        except DiskFull as error:
-            self.executor.refuse_writes(error)
-        self.feeds.nudge()
+        self.store.trim_wal(self.config.repl_backlog_size_bytes, self.role.feeds.keep_lsn())
 
     # --- what commands ask for ------------------------------------------------------------------------------------------------
 
@@ -656,16 +429,7 @@ class RedisServer:
     def sync_soon(self) -> None:
         """Let what is in the log be synced though the loop stands still: under everysec nobody else would, for as long as it does."""
         if self.config.appendfsync == "everysec":
-            self._sync_wal()
-
-    def send_behind(self, session: Session, data: bytes) -> None:
-        """Send replies behind those that wait at the barrier."""
-        if self._barrier:
-            self._barrier.append((self.executor.lsn, [(session, data)]))
-            self._sync_wal()
-        else:
-            session.send(data)
-            session.sent_bytes += len(data)
+            self.barrier.sync()
 
     def end_now(self) -> None:
         """End the process out of a running script: SHUTDOWN NOSAVE. Its batch did not happen; all others are in the log."""
@@ -721,7 +485,7 @@ class RedisServer:
         gc.enable()
         self._upkeep()
         self._every_second()
-        self.connect()
+        self.role.connect()
         await self._stopped.wait()
         return self.exit_status
 
@@ -729,11 +493,44 @@ class RedisServer:
         log.warning("Received %s scheduling shutdown...", name)
         self.shutdown(save=True)
 
-    def shutdown(self, *, save: bool) -> None:
-        """End the process in order, after this tick."""
-        if not self._stopping:
+    @property
+    def is_ending(self) -> bool:
+        """Tell whether the process will end when its replicas have everything."""
+        return self._ends_at is not None
+
+    def shutdown(self, *, save: bool, now: bool = False) -> None:
+        """End the process in order, after this tick; unless `now`, when replicas have everything, or have had shutdown-timeout for it."""
+        if self._stopping:
+            return
+        until_ms = clock_ms() + self.config.shutdown_timeout_s * 1000
+        if now or not self.role.feeds.lag_bytes() or not self.config.shutdown_timeout_s:
             self._stopping = True
             self.loop.call_soon(self._stop, save)
+        elif not self.is_ending:
+            log.warning(
+                "%d bytes have not reached all replicas yet: waiting before the end", self.role.feeds.lag_bytes()
+            )
+            self.executor.pause(self.config.shutdown_timeout_s * 1000, writes_only=True)
+            self._await_replicas(save, until_ms)
+
+    def _await_replicas(self, save: bool, until_ms: int) -> None:
+        lag_bytes = self.role.feeds.lag_bytes()
+        if lag_bytes and clock_ms() < until_ms:
+            self._ends_at = self.loop.call_later(_REPLICAS_S, self._await_replicas, save, until_ms)
+            return
+        if lag_bytes:
+            log.warning("A replica lags %d bytes behind at the end", lag_bytes)
+        self._stopping = True
+        self._stop(save)
+
+    def abort_shutdown(self) -> None:
+        """Do not end after all: SHUTDOWN ABORT."""
+        if self._ends_at is not None:
+            self._ends_at.cancel()
+            self._ends_at = None
+            log.warning("Shutdown manually aborted.")
+            self.executor.unpause()
+            self.wake()
 
     def _stop(self, save: bool) -> None:
         """Close everything."""
@@ -743,23 +540,19 @@ class RedisServer:
         for handle in (self._upkeep_at, self._second_at):
             if handle is not None:
                 handle.cancel()
-        if self.link is not None:
-            self.link.stop()
+        if self.role.link is not None:
+            self.role.link.stop()
         try:
-            if self._syncing is not None:
-                self._syncing.result()
+            self.barrier.settle()
             if save:
                 log.info("Making a checkpoint before exiting")
             self.store.close(checkpoint=save)
-            for _, waiting in self._barrier:  # the log is synced
-                for session, output in waiting:
-                    session.send(output)
+            self.barrier.let_go()
         except (DiskFull, SyncFailed) as error:
             message = "The checkpoint at shutdown failed (%s): the log has everything that was acknowledged"
             log.error(message, error)  # noqa: TRY400 -- the text says it all
             self.exit_status = 1
-        self._barrier.clear()
-        self._syncer.shutdown()
+        self.barrier.close()
         for session in self.sessions:
             session.kill()
         if self.config.unixsocket:
@@ -796,8 +589,8 @@ class RedisServer:
             "min-replicas-max-lag",
             "replica-serve-stale-data",
         }:
-            self.follow_role()
-            self.executor.after_batch.append(self._look_at_copies)
+            self.role.apply()
+            self.executor.after_batch.append(self.role.look_at_copies)
         if names & {"notify-keyspace-events", "slowlog-max-len", "slowlog-log-slower-than"}:
             self.executor.follow_settings()
         if "hot-layer-size" in names:

@@ -277,8 +277,8 @@ class Store:
         by then is all that has come.
         """
         merged: fmt.WriteSet = {}
+        self.wal.follow(records)
         for record in records:
-            self.wal.follow(record)
             for number, rows in fmt.unpack_write_set(record.payload).items():
                 if number in merged:
                     merged[number].update(rows)

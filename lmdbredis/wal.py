@@ -25,16 +25,18 @@ import itertools
 import os
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lmdbredis import format as fmt
 from lmdbredis.errors import DiskFull, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from lmdbredis.disk import Disk
+
+_PARTS_MAX: Final = 1000  # of one write: the system's limit is 1024
 
 
 class Record(NamedTuple):
@@ -247,25 +249,39 @@ class Wal:
             raise DiskFull(f"a batch of {len(payload)} bytes is more than a record can hold")
         if lsn - self.base_lsn + size > self._segment_bytes and lsn - self.base_lsn > fmt.SEGMENT_HEADER_BYTES:
             self._begin_segment()
-        return self._append(payload, time_ms, flags)
-
-    def follow(self, record: Record) -> int:
-        """Append a record of the log that this one is a copy of, at the address that it has there; segments are cut where they are there.
-
-        Raises StorageError if it belongs elsewhere; else as `append`.
-        """
-        if record.lsn == self.end_lsn + fmt.SEGMENT_HEADER_BYTES:
-            self._begin_segment()
-        if record.lsn != self.end_lsn:
-            raise StorageError(f"a record for {record.lsn:016x} came, and the log ends at {self.end_lsn:016x}")
-        return self._append(record.payload, record.time_ms, record.flags)
-
-    def _append(self, payload: bytes, time_ms: int, flags: int) -> int:
         lsn = self.end_lsn
         head = fmt.pack_record_header(payload, lsn, self.synced_lsn, time_ms, flags)
         self._disk.pwrite(self._fds[-1], (head, payload), lsn - self.base_lsn)
         self.end_lsn = lsn + fmt.RECORD_HEADER_BYTES + len(payload)
         return self.end_lsn
+
+    def follow(self, records: Sequence[Record]) -> None:
+        """Append records of the log that this one is a copy of, at the addresses that they have there; segments are cut where they are there.
+
+        Raises StorageError if one belongs elsewhere, DiskFull, SyncFailed: then those before `end_lsn` have been appended.
+        """
+        parts: list[bytes] = []
+        at = self.end_lsn
+        for record in records:
+            if record.lsn == at + fmt.SEGMENT_HEADER_BYTES:
+                self._write(parts, at)
+                self._begin_segment()
+                parts, at = [], self.end_lsn
+            if record.lsn != at:
+                raise StorageError(f"a record for {record.lsn:016x} came, and the log ends at {at:016x}")
+            head = fmt.pack_record_header(record.payload, at, self.synced_lsn, record.time_ms, record.flags)
+            parts += (head, record.payload)
+            at = record.end_lsn
+            if len(parts) > _PARTS_MAX:
+                self._write(parts, at)
+                parts = []
+        self._write(parts, at)
+
+    def _write(self, parts: list[bytes], end_lsn: int) -> None:
+        """Write what belongs at the end, up to `end_lsn`."""
+        if parts:
+            self._disk.pwrite(self._fds[-1], parts, self.end_lsn - self.base_lsn)
+            self.end_lsn = end_lsn
 
     def _begin_segment(self) -> None:
         """Begin the segment at `end_lsn`, from the spare if there is one. Raises DiskFull: then nothing has changed."""

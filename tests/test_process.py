@@ -204,7 +204,7 @@ NOT_ENFORCED = {
     "rename-command BOGUS other": "rename-command BOGUS: No such command in rename-command",
     "rename-command CONFIG|SET other": "rename-command CONFIG|SET: No such command in rename-command",
     "rename-command GET set": "rename-command GET: Target command name already exists",
-    "replicaof 127.0.0.1 6379": "replicaof: replication comes in a later release",
+    "replica-read-only no": "a replica here has its primary's log",
 }
 
 

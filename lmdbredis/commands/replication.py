@@ -56,7 +56,7 @@ _ADDRESS_BYTES_MAX: Final = 255
 
 def _replicate(cx: Context, host: bytes, port: bytes) -> Any:
     """Copy another server from the end of this batch on, or none any more."""
-    if cx.server.failover.is_on:
+    if cx.server.role.failover.is_on:
         raise ReplyError(REPLICA_OF_IN_FAILOVER)
     address = None
     if (host.lower(), port.lower()) != (b"no", b"one"):
@@ -65,7 +65,7 @@ def _replicate(cx: Context, host: bytes, port: bytes) -> Any:
             raise ReplyError(MASTER_PORT)
         address = (host.decode("utf-8", "surrogateescape"), number)
     cx.config.follow(address)  # at once: Sentinel has CONFIG REWRITE behind it in the same transaction
-    cx.executor.after_batch.append(lambda: cx.server.replicate(address))
+    cx.executor.after_batch.append(lambda: cx.server.role.replicate(address))
     cx.session.pauses = True
     return OK
 
@@ -85,7 +85,7 @@ def slaveof(cx: Context, host: bytes, port: bytes) -> Any:
 @command("ROLE", flags=NOSCRIPT | LOADING | STALE | FAST)
 def role(cx: Context) -> list[Any]:
     """ROLE -- Returns what this server is to others, and how far its log or its replicas' is. O(N) where N is the number of replicas. Since 2.8.12."""
-    lsn, following = cx.keyspace.store.wal.end_lsn, cx.server.following
+    lsn, following = cx.keyspace.store.wal.end_lsn, cx.server.role.following
     if following is not None:
         return [b"slave", following.host.encode(), following.port, following.state.encode(), lsn]
     replicas = [
@@ -107,18 +107,18 @@ def failover(cx: Context, *words: bytes) -> Any:
         elif options.accept(b"TO", 2) and target is None:
             host = options.next().decode("utf-8", "surrogateescape")
             target = (host, integer(options.next()))
-        elif options.accept(b"FORCE"):
+        elif options.accept(b"FORCE") and not forces:
             forces = True
         elif options.accept(b"ABORT") and len(words) == 1:
             aborts = True
         else:
             raise ReplyError(SYNTAX)
     if aborts:
-        cx.server.failover.abort()
+        cx.server.role.failover.abort()
         return OK
     if forces and (target is None or not timeout_ms):
         raise ReplyError(FAILOVER_FORCE)
-    cx.server.failover.begin(target, timeout_ms, forces=forces)
+    cx.server.role.failover.begin(target, timeout_ms, forces=forces)
     return OK
 
 
@@ -135,7 +135,7 @@ def replconf(cx: Context, *words: bytes) -> Any:
         lsn, synced_lsn = integer(words[1]), 0
         if len(words) > 3 and words[2].lower() == b"fack":
             synced_lsn = integer(words[3])
-        cx.server.acknowledge(replica, lsn, synced_lsn)
+        cx.server.role.acknowledge(replica, lsn, synced_lsn)
         return NO_REPLY
     for option, value in zip(words[::2], words[1::2], strict=True):
         name = option.lower()
@@ -161,9 +161,9 @@ def psync(cx: Context, replicationid: bytes, offset: bytes, *words: bytes) -> An
     _refuse_strangers(cx)
     session = cx.session
     if words[3:] and words[3].upper() == b"FAILOVER":
-        cx.executor.after_batch.append(lambda: cx.server.take_place(replicationid.decode("latin-1")))
+        cx.executor.after_batch.append(lambda: cx.server.role.take_place(replicationid.decode("latin-1")))
     cx.executor.after_batch.append(
-        lambda: cx.server.feed(session, replicationid.decode("latin-1"), lsn, last if len(last) == 3 else None)
+        lambda: cx.server.role.feed(session, replicationid.decode("latin-1"), lsn, last if len(last) == 3 else None)
     )
     session.pauses = True
     return NO_REPLY
@@ -179,7 +179,7 @@ def _refuse_strangers(cx: Context) -> None:
     """Raise ReplyError if who asks cannot read this server's log, or it has none to give yet."""
     if not cx.executor.replicas.of(cx.session).reads_log:
         raise ReplyError(NOT_FOR_REPLICAS)
-    following = cx.server.following
+    following = cx.server.role.following
     if following is not None and not following.is_up:
         raise ReplyError(NOT_CONNECTED_TO_MASTER)
 
@@ -224,11 +224,11 @@ def waitaof(cx: Context, numlocal: bytes, numreplicas: bytes, timeout: bytes) ->
     local = integer(numlocal)
     if not 0 <= local <= 1:
         raise ReplyError(WAIT_RANGE)
-    replicas = integer(numreplicas)
+    replicas = integer(numreplicas, WAIT_POSITIVE)
     if replicas < 0:
         raise ReplyError(WAIT_POSITIVE)
     timeout_ms = _timeout_ms(cx, timeout)
     if cx.executor.is_copy:
         raise ReplyError(REPLICA_WAITS_AOF)
-    cx.executor.after_batch.append(lambda: cx.server.sync_soon_for(replicas=replicas, local=local))
+    cx.executor.after_batch.append(lambda: cx.server.role.sync_soon_for(replicas=replicas, local=local))
     return _await(cx, Awaited(replicas, local), timeout_ms)

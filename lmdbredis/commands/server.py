@@ -84,14 +84,19 @@ def lastsave(cx: Context) -> int:
 
 @command("SHUTDOWN", flags=ADMIN | NOSCRIPT | LOADING | STALE | NO_MULTI | ALLOW_BUSY)
 def shutdown(cx: Context, *words: bytes) -> Any:
-    """SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT] -- Ends the server, with a checkpoint unless NOSAVE says otherwise; the log has everything either way. O(N) where N is the number of rows that have changed since the last checkpoint. Since 1.0.0."""
+    """SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT] -- Ends the server, with a checkpoint unless NOSAVE says otherwise; the log has everything either way. Without NOW, replicas that lag get up to shutdown-timeout to catch up. O(N) where N is the number of rows that have changed since the last checkpoint. Since 1.0.0."""
     wanted = {word.upper() for word in words}
     if wanted - {b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT"} or {b"SAVE", b"NOSAVE"} <= wanted:
         raise ReplyError(SYNTAX)
     if b"ABORT" in wanted:
-        raise ReplyError(SYNTAX if len(wanted) > 1 else NO_SHUTDOWN)  # nothing delays one, so none can be aborted
+        if len(wanted) > 1:
+            raise ReplyError(SYNTAX)
+        if not cx.server.is_ending:
+            raise ReplyError(NO_SHUTDOWN)
+        cx.executor.after_batch.append(cx.server.abort_shutdown)
+        return OK
     cx.session.closing = cx.session.pauses = True
-    cx.executor.after_batch.append(lambda: cx.server.shutdown(save=b"NOSAVE" not in wanted))
+    cx.executor.after_batch.append(lambda: cx.server.shutdown(save=b"NOSAVE" not in wanted, now=b"NOW" in wanted))
     return NO_REPLY
 
 

@@ -1,0 +1,158 @@
+"""The barrier: replies that wait for the log to be safe, and the syncs of the log.
+
+Theory. A reply leaves when what it tells is as safe as was promised: under ``appendfsync always`` on this server's disk, under
+``synchronous-replicas`` on those of so many replicas. Replies that cannot leave at once stand here with the address that the log had when
+they were made; a sync serves all that came before it, and while it is under way the loop goes on.
+
+Laws: behind replies that wait, all wait; one sync of the log at a time; a failed sync ends the process.
+
+It belongs to the server's room: one room, several files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+from lmdbredis.errors import SyncFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from lmdbredis.server import RedisServer
+    from lmdbredis.session import Session
+
+_QUICK_SYNC_US: Final = 1000  # syncs that take longer are left to a thread
+
+
+class Barrier:
+    """See the module."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self._waiting: deque[tuple[int, Iterable[tuple[Session, bytes]]]] = deque()
+        self._syncer = ThreadPoolExecutor(1, "wal-sync")
+        self._syncing: Future[int] | None = None
+        self._sync_us = 0.0  # how long a sync of the log takes, running mean
+        self._sync_began_ns = 0
+
+    def __bool__(self) -> bool:
+        """Tell whether replies wait."""
+        return bool(self._waiting)
+
+    def must_wait(self) -> bool:
+        """Tell whether replies made now have to wait. Raises SyncFailed."""
+        server = self._server
+        store, config = server.store, server.config
+        # The log may be safe already, but those before have not left yet.
+        return bool(
+            self._waiting
+            or (config.appendfsync == "always" and store.wal.synced_lsn < store.wal.end_lsn and not self._sync_here())
+            or (store.record_flags and self._replicated_lsn() < store.wal.end_lsn)
+        )
+
+    def _replicated_lsn(self) -> int:
+        """Return up to where as many replicas as must have it have the log on disk."""
+        server = self._server
+        return server.executor.replicas.synced_by(server.config.synchronous_replicas)
+
+    def keep(self, sessions: list[Session], lsn: int) -> None:
+        """Keep the replies of these sessions until the log is safe up to `lsn`."""
+        waiting = []
+        for session in sessions:
+            waiting.append((session, session.output))
+            session.output = b""
+        self._waiting.append((lsn, waiting))
+        self.sync()
+
+    def is_waiting(self, session: Session) -> bool:
+        """Tell whether replies of the session wait."""
+        return any(session is other for _, waiting in self._waiting for other, _ in waiting)
+
+    def send_behind(self, session: Session, data: bytes) -> None:
+        """Send replies behind those that wait."""
+        if self._waiting:
+            self._waiting.append((self._server.executor.lsn, [(session, data)]))
+            self.sync()
+        else:
+            session.send(data)
+            session.sent_bytes += len(data)
+
+    def release(self) -> None:
+        """Let the replies go whose part of the log is safe by now."""
+        server, store = self._server, self._server.store
+        safe_lsn = store.wal.synced_lsn if server.config.appendfsync == "always" else store.wal.end_lsn
+        if store.record_flags:
+            safe_lsn = min(safe_lsn, self._replicated_lsn())
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= safe_lsn:
+            for session, output in waiting.popleft()[1]:
+                if output:
+                    session.send(output)
+                    session.sent_bytes += len(output)
+                if session.closing or session.ends:
+                    server.finish(session)
+
+    def let_go(self) -> None:
+        """Let all go: the log has been synced and closed."""
+        for _, waiting in self._waiting:
+            for session, output in waiting:
+                session.send(output)
+
+    # --- syncs --------------------------------------------------------------------------------------------------------------------
+
+    def _sync_here(self) -> bool:
+        """Sync the log in the loop if syncs are quick of late; tell whether it was done. Raises SyncFailed.
+
+        To hand a sync to a thread and its end back costs some 100 us and makes the interpreter's lock change hands while the loop
+        is busy: measured, a quick disk served a third fewer SETs that way. On a slow disk the loop goes on meanwhile.
+        """
+        if self._syncing is not None or self._sync_us > _QUICK_SYNC_US:
+            return False
+        began = time.perf_counter_ns()
+        self._server.store.wal.sync()
+        self._note_sync(began)
+        return True
+
+    def _note_sync(self, began_ns: int) -> None:
+        """Keep a running mean of how long syncs take."""
+        self._sync_us += (((time.perf_counter_ns() - began_ns) / 1000) - self._sync_us) / 8
+
+    def sync(self) -> None:
+        """Let the sync thread sync the log, one sync at a time."""
+        if self._syncing is None:
+            self._sync_began_ns = time.perf_counter_ns()
+            self._syncing = self._syncer.submit(self._server.store.wal.sync)
+            self._syncing.add_done_callback(lambda _: self._server.loop.call_soon_threadsafe(self._synced))
+
+    def _synced(self) -> None:
+        """Take note of the sync that has finished."""
+        if self._syncing is None:  # the store was closed meanwhile
+            return
+        syncing, self._syncing = self._syncing, None
+        self._note_sync(self._sync_began_ns)
+        try:
+            lsn = syncing.result()
+        except SyncFailed as failure:
+            self._server.die(failure)
+            return
+        self.release()
+        if self._waiting and self._waiting[0][0] > lsn:
+            self.sync()
+        self._server.role.synced()
+
+    def apart(self, work: Callable[..., Any], *words: Any) -> None:
+        """Do something else with the log in the sync thread."""
+        self._syncer.submit(work, *words)
+
+    def settle(self) -> None:
+        """Wait for the sync that is under way: the log is about to be closed. Raises SyncFailed."""
+        if self._syncing is not None:
+            self._syncing.result()
+
+    def close(self) -> None:
+        """End the sync thread."""
+        self._waiting.clear()
+        self._syncer.shutdown()

@@ -1,0 +1,167 @@
+"""The role: what this server is to others, a primary or a replica, and how it becomes the other.
+
+Theory. A primary logs what its clients write; a replica has its primary's log, and nothing of its own. The two differ in two switches
+(`Store.is_copy`, `Keyspace.is_copy`), in what the executor refuses, and in a link. Becoming a primary gives the history a new name, and
+keeps the old one for what was logged under it, so that whoever has that can go on (``REPLICAOF NO ONE``, FAILOVER).
+
+Laws: the role changes between batches; what it is stands in the configuration (``replicaof``), so that CONFIG REWRITE keeps it.
+
+It belongs to the server's room: one room, several files.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from lmdbredis import errors
+from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
+from lmdbredis.failover import Failover
+from lmdbredis.feeds import Feeds
+from lmdbredis.format import WANTS_SYNC
+from lmdbredis.link import Link
+from lmdbredis.measures import clock_ms, now_us
+from lmdbredis.replication import Following, Replica
+from lmdbredis.shipping import LastRecord
+
+if TYPE_CHECKING:
+    from lmdbredis.server import RedisServer
+    from lmdbredis.session import Session
+
+log = logging.getLogger("lmdbredis")
+
+
+class Role:
+    """See the module."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self.feeds = Feeds(server)
+        self.failover = Failover(server)
+        self.link: Link | None = None  # to the server that this one copies
+        self._beat_ms = 0  # when replicas were last told that this server lives
+
+    def apply(self) -> None:
+        """Let the executor know what this server is, and how the link to its primary is."""
+        executor, config = self._server.executor, self._server.config
+        self._server.store.record_flags = WANTS_SYNC if config.synchronous_replicas else 0
+        executor.is_copy = self._server.store.is_copy
+        if executor.is_copy:
+            is_up = self.link is not None and self.link.following.is_up
+            executor.deny(errors.READ_ONLY, masks_all=not is_up and not config.replica_serve_stale_data)
+        else:
+            enough = executor.replicas.good(clock_ms(), config.min_replicas_max_lag_s * 1000)
+            executor.deny(errors.NO_REPLICAS if enough < config.min_replicas_to_write else None)
+        executor.look()
+
+    @property
+    def following(self) -> Following | None:
+        """Return the server that this one copies, and how the link is; None if it copies none."""
+        return self.link.following if self.link is not None else None
+
+    def replicate(self, address: tuple[str, int] | None, *, takes_over: bool = False) -> None:
+        """Copy the server at this address from now on, or none any more: REPLICAOF. Between batches.
+
+        With `takes_over` that server, which is a replica of this one, is told to be a server of its own first.
+        """
+        self._server.config.follow(address)
+        if address == (self.link and (self.link.following.host, self.link.following.port)):
+            return
+        if self.link is not None:
+            self.link.stop()
+            self.link = None
+        try:
+            if address is None:
+                control = self._server.store.control
+                self._server.store.set_history(os.urandom(20).hex(), control.replid, self._server.store.wal.end_lsn)
+                self.feeds.let_go()
+            self._be_copy(address is not None)
+        except (DiskFull, SyncFailed) as failure:
+            self._server.die(failure)
+        if address is None:
+            log.warning("MASTER MODE enabled")
+        else:
+            log.warning("Connecting to MASTER %s:%d: this server is its replica now", *address)
+            self._server.executor.refuse_waiters(ReplyError(errors.UNBLOCKED_BY_ROLE))
+            self.connect(takes_over=takes_over)
+
+    def _be_copy(self, is_copy: bool) -> None:
+        """Take rows from another server and none of one's own, or the other way round."""
+        changes = is_copy != self._server.store.is_copy
+        self._server.store.is_copy = self._server.keyspace.is_copy = is_copy
+        if changes and not is_copy:
+            self._server.keyspace.load()  # what a copy need not know: the ids in reserve, databases that nobody made
+        self.apply()
+
+    def connect(self, *, takes_over: bool = False) -> None:
+        """Begin to copy the server that the configuration names, if it names one."""
+        if self._server.config.replicaof is not None:
+            self.link = Link(self._server, Following(*self._server.config.replicaof, clock_ms(), takes_over=takes_over))
+
+    def feed(self, session: Session, replid: str, lsn: int, last: list[int] | None) -> None:
+        """Let a replica have what it lacks: PSYNC. Between batches."""
+        self.feeds.begin(session, replid, lsn, None if last is None else LastRecord(*last))
+
+    def take_place(self, replid: str) -> None:
+        """Be a server of its own, because the one that is copied wants that. Between batches."""
+        if self.link is not None and self._server.store.control.replid == replid:
+            self.replicate(None)
+
+    def acknowledge(self, replica: Replica, lsn: int, synced_lsn: int) -> None:
+        """Take note of how far a replica is. In a batch."""
+        replica.acknowledge(lsn, synced_lsn, clock_ms())
+        if self._server.barrier or self._server.executor.awaited or self.failover.is_on:
+            self._server.executor.after_batch.append(self.look_at_copies)
+
+    def look_at_copies(self) -> None:
+        """Let go what has waited for copies, now that there are more. At the end of a batch."""
+        self._server.barrier.release()
+        self._server.executor.note_copies()
+        self.failover.look()
+
+    def sync_soon_for(self, *, replicas: int, local: int) -> None:
+        """Let the log be synced here, and by replicas: WAITAOF. Between batches."""
+        if local:
+            self._server.barrier.sync()
+        if replicas:
+            self.beat(WANTS_SYNC)
+
+    def synced(self) -> None:
+        """Take note that this server's log has got further to disk: who waits for that goes on. Between batches."""
+        if self.link is not None:
+            self.link.acknowledge()
+        executor = self._server.executor
+        if not executor.awaited:
+            return
+        executor.note_copies()
+        executor.end()
+        self._server.send_heard()
+        synced_lsn = self._server.store.wal.synced_lsn
+        if any(awaited.local and awaited.lsn > synced_lsn for awaited in executor.awaited.values()):
+            self._server.barrier.sync()
+
+    def cron(self) -> None:
+        """Look after the servers that this one copies, or that copy it: once a second."""
+        self.feeds.cron()
+        if self.link is not None:
+            self.link.cron()
+        config = self._server.config
+        if config.min_replicas_to_write:
+            self.apply()
+        if self.failover.is_on:
+            self.failover.look()
+        now_ms = clock_ms()
+        if self.feeds and now_ms - self._beat_ms >= config.repl_ping_replica_period_s * 1000:
+            self._beat_ms = now_ms
+            self.beat()
+
+    def beat(self, flags: int = 0) -> None:
+        """Log an empty record for replicas to hear."""
+        executor = self._server.executor
+        try:
+            if executor.refusal is None:
+                self._server.store.beat(now_us() // 1000, flags)
+        except DiskFull as error:
+            executor.refuse_writes(error)
+        self.feeds.nudge()
