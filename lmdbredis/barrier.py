@@ -4,6 +4,9 @@ Theory. A reply leaves when what it tells is as safe as was promised: under ``ap
 ``synchronous-replicas`` on those of so many replicas. Replies that cannot leave at once stand here with the address that the log had when
 they were made; a sync serves all that came before it, and while it is under way the loop goes on.
 
+What a server or an operator asks of this one tells nothing of the data (`_TELL_NO_DATA`) and does not wait for replicas: else a
+replica that is gone could not come back, and nobody could find out why all stand still.
+
 Laws: behind replies that wait, all wait; one sync of the log at a time; a failed sync ends the process.
 
 It belongs to the server's room: one room, several files.
@@ -17,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.errors import SyncFailed
+from lmdbredis.session import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
     from lmdbredis.session import Session
 
 _QUICK_SYNC_US: Final = 1000  # syncs that take longer are left to a thread
+_TELL_NO_DATA: Final = frozenset(
+    (b"PING", b"AUTH", b"HELLO", b"REPLCONF", b"PSYNC", b"ROLE", b"INFO", b"CONFIG", b"CLIENT", b"COMMAND", b"REPLICAOF", b"FAILOVER", b"SHUTDOWN")
+)  # fmt: skip
 
 
 class Barrier:
@@ -57,6 +64,14 @@ class Barrier:
         """Return up to where as many replicas as must have it have the log on disk."""
         server = self._server
         return server.executor.replicas.synced_by(server.config.synchronous_replicas)
+
+    def keep_batch(self, sessions: list[Session], lsn: int) -> list[Session]:
+        """As `keep` for the sessions of a batch; return those whose replies need not wait for replicas."""
+        passing = []
+        if self._server.store.record_flags:
+            passing = [session for session in sessions if _tells_no_data(session) and not self.is_waiting(session)]
+        self.keep([session for session in sessions if session not in passing], lsn)
+        return passing
 
     def keep(self, sessions: list[Session], lsn: int) -> None:
         """Keep the replies of these sessions until the log is safe up to `lsn`."""
@@ -156,3 +171,13 @@ class Barrier:
         """End the sync thread."""
         self._waiting.clear()
         self._syncer.shutdown()
+
+
+def _tells_no_data(session: Session) -> bool:
+    """Tell whether what the batch has for a session is the reply to one request that asks for no data, and nothing else."""
+    return (
+        session.run_now == 1
+        and bool(session.last_words)
+        and session.last_words[0].upper() in _TELL_NO_DATA
+        and not session.gate & (Gate.LISTENS | Gate.MONITORS)
+    )

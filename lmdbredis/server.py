@@ -166,9 +166,8 @@ class RedisServer:
         for session in sessions:
             session.is_ready = False
         if must_wait:
-            self.barrier.keep(sessions, self.executor.lsn)
-        else:
-            self._send(sessions)
+            sessions = self.barrier.keep_batch(sessions, self.executor.lsn)
+        self._send(sessions)
         if self.executor.heard or self.executor.resumed:
             self.send_heard()
         elif self.executor.waiters or self.executor.pauses.is_on:

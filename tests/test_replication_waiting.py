@@ -1,0 +1,270 @@
+"""Who waits for copies: WAIT, WAITAOF, synchronous-replicas, min-replicas-to-write, and what was promised when the primary is gone."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.client import pack
+from tests.crash import Load
+from tests.replicas import Family, control, follow, info, lead, offset, wait_for, wait_in_step
+from tests.several import _readable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def together() -> Iterator[Family]:
+    with Family(2) as family:
+        yield family
+
+
+@pytest.fixture
+def family(together: Family) -> Iterator[Family]:
+    """A primary and two replicas, good links, the configuration of the start."""
+    yield together
+    for proxy in together.proxies:
+        proxy.heal()
+    for server in together.servers:
+        server.drop_clients()
+    for setting in ("synchronous-replicas", "min-replicas-to-write"):
+        control(together.primary).call("CONFIG", "SET", setting, 0)
+    together.check()
+
+
+def stall(family: Family) -> None:
+    """Let nothing come to the replicas any more."""
+    family.wait()
+    for proxy in family.proxies:
+        proxy.stall()
+
+
+def blocked(family: Family) -> int:
+    return int(info(control(family.primary), "clients")["blocked_clients"])
+
+
+# --- WAIT and WAITAOF ---------------------------------------------------------------------------------------------------------------
+
+
+def test_wait(family: Family):
+    """WAIT returns as soon as enough replicas have what was written, and how many have; with a timeout, how many had by then."""
+    client = family.primary.client()
+    for count in (0, 1, 2):
+        client.call("SET", "k", count)
+        assert count <= client.call("WAIT", count, 5000).value <= 2
+    assert client.call("WAIT", 2, 0).value == 2
+    client.call("SET", "k", "v")
+    began = time.monotonic()
+    assert client.call("WAIT", 3, 80).value == 2
+    assert time.monotonic() - began >= 0.08
+    family.proxy.stall()
+    client.call("SET", "k", "w")
+    assert client.call("WAIT", 1, 5000).value == 1
+    assert client.call("WAIT", 2, 50).value == 1
+    client.send(pack(("WAIT", 2, 0)))
+    wait_for(lambda: blocked(family) == 1, "it to wait")
+    family.proxy.heal()
+    assert client.read()[0].value == 2
+
+
+def test_waitaof(family: Family):
+    """WAITAOF returns when this server's disk, and those of enough replicas, have what was written."""
+    client = family.primary.client()
+    for local in (0, 1):
+        for count in (0, 1, 2):
+            client.call("SET", "k", count)
+            found = client.call("WAITAOF", local, count, 5000).plain()
+            assert local <= found[0] <= 1
+            assert count <= found[1] <= 2
+    client.call("SET", "k", "v")
+    assert client.call("WAITAOF", 1, 3, 80).plain() == [1, 2]
+    stall(family)
+    client.call("SET", "k", "w")
+    assert client.call("WAITAOF", 1, 1, 50).plain() == [1, 0]
+    assert client.call("WAITAOF", 1, 0, 0).plain() == [1, 0]
+    client.send(pack(("WAITAOF", 0, 2, 0)))
+    wait_for(lambda: blocked(family) == 1, "it to wait")
+    for proxy in family.proxies:
+        proxy.heal()
+    assert client.read()[0].plain()[1] == 2
+
+
+def test_waiting_in_a_transaction(family: Family):
+    """In a transaction, and in a script, nobody waits."""
+    client = family.primary.client()
+    stall(family)
+    client.call("MULTI")
+    for words in (("SET", "k", "v"), ("WAIT", 2, 0), ("WAITAOF", 0, 2, 0)):
+        client.call(*words)
+    replies = client.call("EXEC").plain()
+    assert replies[0] == b"OK"
+    assert replies[1] in {0, 1, 2}
+    assert len(replies[2]) == 2
+    assert client.call("EVAL", "return redis.call('WAIT', 2, 0)", 0).value in {0, 1, 2}
+    assert client.call("PING").value == b"PONG"
+
+
+@pytest.mark.parametrize("words", [("WAIT", 2, 0), ("WAITAOF", 0, 2, 0)])
+def test_unblocked(words: tuple, family: Family):
+    """CLIENT UNBLOCK ends the wait with what is there, or with an error; CLIENT KILL and a close end it, too."""
+    stall(family)
+    other = control(family.primary)
+    other.call("SET", "k", "v")
+    for how, expected in (((), 0), (("TIMEOUT",), 0), (("ERROR",), b"UNBLOCKED client unblocked via CLIENT UNBLOCK")):
+        with family.primary.connect() as client:
+            number = client.call("CLIENT", "ID").value
+            client.send(pack(words) + pack(("PING",)))
+            wait_for(lambda: blocked(family) == 1, "it to wait")
+            assert other.call("CLIENT", "UNBLOCK", number, *how).value == 1
+            reply = client.read()[0]
+            if reply.is_error:
+                assert expected == reply.value
+            else:
+                assert (reply.plain() if words[0] == "WAIT" else reply.plain()[1]) == expected
+            assert client.read()[0].value == b"PONG"
+            client.send(pack(words))
+            wait_for(lambda: blocked(family) == 1, "it to wait again")
+            if how:
+                other.call("CLIENT", "KILL", "ID", number)
+        wait_for(lambda: blocked(family) == 0, "it to be gone")
+
+
+def test_waiting_for_one_who_goes(family: Family):
+    """Who waits for a replica that is cut off waits on, and is answered when it is back and has everything."""
+    client = family.primary.client()
+    for proxy in family.proxies:
+        proxy.cut()
+    client.call("SET", "k", "v")
+    client.send(pack(("WAIT", 2, 0)))
+    wait_for(lambda: blocked(family) == 1, "it to wait")
+    assert not _readable(client, 0)
+    for proxy in family.proxies:
+        proxy.heal()
+    assert client.read()[0].value == 2
+
+
+# --- synchronous replicas -----------------------------------------------------------------------------------------------------------
+
+
+def test_no_reply_before_the_replica_has_it(family: Family):
+    """Under synchronous-replicas a write is answered when so many replicas have it on disk, and not before; order is kept."""
+    client = family.primary.client()
+    client.call("CONFIG", "SET", "synchronous-replicas", 1)
+    replies = client.pipeline([("INCR", "n") for _ in range(100)])
+    assert [reply.value for reply in replies] == list(range(1, 101))
+    end = offset(client)
+    synced = [line for name, line in info(client).items() if name.startswith("slave") and "synced=" in line]
+    assert max(int(line.rpartition("synced=")[2].split(",")[0]) for line in synced) >= end - 200
+    stall(family)
+    with family.primary.connect() as other, family.primary.connect() as third:
+        other.send(pack(("INCR", "n")) + pack(("GET", "n")))
+        third.send(pack(("GET", "n")))
+        assert not _readable(other, 0.15)
+        assert not _readable(third, 0), "what it would read may be lost"
+        family.proxies[1].heal()
+        assert [other.read()[0].value for _ in range(2)] == [101, b"101"]
+        assert third.read()[0].value in {b"100", b"101"}
+
+
+def test_setting_it_to_zero_lets_everybody_go(family: Family):
+    """CONFIG SET synchronous-replicas 0 is heard while everybody waits, and ends the waiting."""
+    control(family.primary).call("CONFIG", "SET", "synchronous-replicas", 2)
+    stall(family)
+    with family.primary.connect() as client:
+        client.send(pack(("SET", "k", "v")))
+        assert not _readable(client, 0.1)
+        with family.primary.connect() as other:
+            assert other.call("CONFIG", "SET", "synchronous-replicas", 0).value == b"OK"
+            assert client.read()[0].value == b"OK"
+
+
+def test_a_replica_can_come_back(family: Family):
+    """While everybody waits for a replica that is gone, it can come back: what servers say to each other does not wait."""
+    control(family.primary).call("CONFIG", "SET", "synchronous-replicas", 2)
+    family.wait()
+    for server in family.replicas:
+        server.kill9()
+    with family.primary.connect() as client:
+        client.send(pack(("SET", "k", "v")))
+        assert not _readable(client, 0.1)
+        with family.primary.connect() as other:
+            assert other.call("PING").value == b"PONG"
+            assert other.call("INFO", "replication").value
+        for server in family.replicas:
+            server.start()
+        assert client.read()[0].value == b"OK"
+
+
+def test_start_with_synchronous_replicas():
+    """A primary that starts with synchronous-replicas answers PING, and writes as soon as its first replica has come."""
+    with Family(1, of_primary=("--synchronous-replicas", "1")) as family:
+        assert family.primary.client().call("SET", "k", "v").value == b"OK"
+        assert family.primary.client().call("GET", "k").value == b"v"
+        family.check()
+
+
+def test_acknowledged_writes_survive_the_primary():
+    """Under synchronous-replicas 1 a primary is lost with its disk under load, the replica is killed: it has every acknowledged write."""
+    with Family(1) as family:
+        load = Load(random.Random(3))
+        control(family.primary).call("CONFIG", "SET", "synchronous-replicas", 1)
+        load.start(family.primary.port)
+        wait_for(lambda: load.acknowledged() > 200, "some writes")
+        family.primary.kill9()
+        family.replica.kill9()
+        load.wait()
+        shutil.rmtree(family.primary.dir)
+        family.replica.start()
+        lead(family.replica)
+        assert load.verify(family.replica.client()) == []
+
+        # And back: the other server is empty, and copies what is there.
+        family.primary.dir.mkdir()
+        family.primary.start()
+        follow(family.primary, family.replica.port)
+        wait_in_step(family.replica, family.primary)
+        lead(family.primary)
+        assert load.verify(family.primary.client()) == []
+        follow(family.replica, family.proxy.port)
+        family.check()
+
+
+# --- min-replicas-to-write ------------------------------------------------------------------------------------------------------------
+
+NO_REPLICAS = b"NOREPLICAS Not enough good replicas to write."
+
+
+def test_enough_replicas_to_write(family: Family):
+    """Writes are refused while fewer replicas than that are heard of, in transactions and scripts, too; reads are not."""
+    client = family.primary.client()
+    assert client.call("CONFIG", "SET", "min-replicas-to-write", 3).value == b"OK"
+    assert client.call("SET", "k", "v").value == NO_REPLICAS
+    assert client.call("GET", "k").kind == "$"
+    client.call("MULTI")
+    assert client.call("SET", "k", "v").value == NO_REPLICAS
+    assert client.call("EXEC").value.startswith(b"EXECABORT")
+    assert client.call("EVAL", "return redis.call('SET','k','v')", 0).value.startswith(b"NOREPLICAS")
+    assert client.call("CONFIG", "SET", "min-replicas-to-write", 2).value == b"OK"
+    assert client.call("SET", "k", "v").value == b"OK"
+    assert info(client)["min_slaves_good_slaves"] == "2"
+    family.proxy.cut()
+    wait_for(lambda: client.call("SET", "k", "v").value == NO_REPLICAS, "writes to be refused")
+    family.proxy.heal()
+    wait_for(lambda: client.call("SET", "k", "v").value == b"OK", "writes to be taken again")
+
+
+def test_a_silent_replica_does_not_count(family: Family):
+    """Nor does one that says nothing for longer than min-replicas-max-lag."""
+    client = family.primary.client()
+    client.call("CONFIG", "SET", "min-replicas-to-write", 2, "min-replicas-max-lag", 1)
+    assert client.call("SET", "k", "v").value == b"OK"
+    family.proxy.stall()
+    wait_for(lambda: client.call("SET", "k", "v").value == NO_REPLICAS, "writes to be refused")
+    family.proxy.heal()
+    wait_for(lambda: client.call("SET", "k", "v").value == b"OK", "writes to be taken again")
+    client.call("CONFIG", "SET", "min-replicas-max-lag", 10)
