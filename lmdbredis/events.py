@@ -6,12 +6,13 @@ an expiry ``expired``, a time to expire ``expire``, whoever does it.
 
 Laws:
 
-1. An event that nobody asked for is not made: `Events.classes` holds the letters of the setting.
+1. An event that nobody asked for is not made: `Events.classes` holds the letters of the setting, `Events.noted` those that replicas ask for.
 2. The order is that of the news; what a command does to one key again and again is one event.
 3. A key that a command deletes to put something else in its place was overwritten: neither ``del`` nor ``new``, but for RENAME and
    COPY, which tell that it is new.
 
-It knows no session and no channel but the two that an event has: `messages` returns what is to be published.
+It knows no session and no channel but the two that an event has: `messages` returns what is to be published. A replica has no
+commands from which to tell what happened, so it gets the events themselves (notes of a record), if it asks for them.
 """
 
 from __future__ import annotations
@@ -148,37 +149,58 @@ _NEWS_OF: Final[dict[str, frozenset[What]]] = {  # classes that are not of write
     "d": frozenset(),  # nor are there modules
 }
 
+_OWN_CLASSES: Final = frozenset("m")  # events of reads: who reads makes them
+
 
 class Events:
     """Who wants which events."""
 
     def __init__(self) -> None:
-        self.classes: frozenset[str] = frozenset()  # empty: nobody wants any
+        self.classes: frozenset[str] = frozenset()  # empty: nobody here wants any
+        self.noted: frozenset[str] = frozenset()  # what replicas want
         self._to_keyspace = self._to_keyevent = False
 
     def choose(self, letters: str) -> None:
         """Take the setting notify-keyspace-events, in its canonical form."""
-        classes = set(letters) - set("AKE")
-        if "A" in letters:
-            classes |= _ALL_CLASSES
         self._to_keyspace, self._to_keyevent = "K" in letters, "E" in letters
-        self.classes = frozenset(classes if self._to_keyspace or self._to_keyevent else ())
+        self.classes = _classes(letters)
+
+    def note(self, settings: Iterable[str]) -> None:
+        """Take the settings of replicas, whose events are to be noted: all but those that each makes by itself."""
+        self.noted = frozenset().union(*map(_classes, settings)) - _OWN_CLASSES
 
     def kinds(self) -> frozenset[What]:
         """Return the news that events are made of. Those of writes come together or not at all: some events hang on several."""
-        if self.classes <= _NEWS_OF.keys():
-            return frozenset().union(*(_NEWS_OF[letter] for letter in self.classes))
+        wanted = self.wanted
+        if wanted <= _NEWS_OF.keys():
+            return frozenset().union(*(_NEWS_OF[letter] for letter in wanted))
         return frozenset(What)
 
-    def messages(self, name: str, words: Sequence[bytes], news: Iterable[News]) -> Iterator[tuple[bytes, bytes]]:
-        """Yield (channel, message) for each event that the news of one command are, and somebody wants."""
-        classes = self.classes
-        for event in _events(name, words, list(news)):
-            if event.letter in classes:
-                if self._to_keyspace:
-                    yield b"__keyspace@%d__:%b" % (event.database.number, event.key), event.name
-                if self._to_keyevent:
-                    yield b"__keyevent@%d__:%b" % (event.database.number, event.name), event.key
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Return the classes of which somebody wants the events."""
+        return self.classes | self.noted
+
+    def of(self, name: str, words: Sequence[bytes], news: Iterable[News]) -> list[Event]:
+        """Return the events that the news of one command are, and somebody wants."""
+        wanted = self.wanted
+        return [event for event in _events(name, words, list(news)) if event.letter in wanted]
+
+    def messages(self, letter: str, name: bytes, number: int, key: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (channel, message) for an event in the database `number`, if somebody here wants it."""
+        if letter in self.classes:
+            if self._to_keyspace:
+                yield b"__keyspace@%d__:%b" % (number, key), name
+            if self._to_keyevent:
+                yield b"__keyevent@%d__:%b" % (number, name), key
+
+
+def _classes(letters: str) -> frozenset[str]:
+    """Return the classes that a setting names, none if it says to no channel."""
+    classes = set(letters) - set("AKE")
+    if "A" in letters:
+        classes |= _ALL_CLASSES
+    return frozenset(classes if "K" in letters or "E" in letters else ())
 
 
 def _events(name: str, words: Sequence[bytes], news: list[News]) -> Iterator[Event]:

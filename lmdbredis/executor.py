@@ -120,12 +120,16 @@ class Executor(Runs):
         """
         self._begin(now_us)
         try:
-            self.keyspace.take_over(self.store.follow(records))
+            rows, notes = self.store.follow(records)
+            self.keyspace.take_over(rows)
         except DiskFull:
             self._undo()
             raise
+        for note in notes:
+            self.announce(*note)
         if self.keyspace.news:
-            self.tell("", (), 0)
+            self.waiters.note(self.keyspace.news)
+            self.keyspace.news.clear()
         while self.waiters.ready:
             try:
                 self.serve()

@@ -259,6 +259,7 @@ class Feeds:
         feed = self._by_session.pop(session, None)
         if feed is None:
             return
+        self._server.loop.call_soon(self._server.role.apply)
         if feed.outgoing is not None:
             feed.outgoing.close()
             kept_ms = self._server.config.repl_timeout_s * 1000

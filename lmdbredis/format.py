@@ -76,7 +76,8 @@ of its first byte. After the last record come zeros (preallocated room) or the e
 The lsn inside a record is its own address: stale bytes from elsewhere can never pass for a record. `synced lsn` is how far
 the log was known to be on disk when the record was written: it tells a tail that a power cut tore (nobody was promised
 those bytes) from damage to bytes that had been safe. The payload is msgpack: a map of sub-database number to a map of rows,
-``nil`` for a row deleted.
+``nil`` for a row deleted. Under `NOTES` it may hold what rows cannot tell, for replicas that have asked: key events, each a list of
+class, name, database number and key.
 
 >>> pack_record_header(b"x", 64, 32, 1000, 0).hex()
 '000000018fe20a350000000000000040000000000000002000000000000003e800'
@@ -91,7 +92,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgpack
 
@@ -481,23 +482,34 @@ _RECORD: Final = struct.Struct(">IIQQQB")
 _RECORD_TAIL: Final = struct.Struct(">QQQB")
 _LENGTH_AND_CRC: Final = struct.Struct(">II")
 
+NOTES: Final = 255  # the number of no sub-database
+
 Rows = dict[bytes, bytes | None]
 WriteSet = dict[int, Rows]
+Note = tuple[str, bytes, int, bytes]  # of a key event: class, name, database number, key
 
 _pack_write_set = msgpack.Packer(autoreset=True).pack
 
 
-def pack_write_set(write_set: WriteSet) -> bytes:
+def pack_write_set(write_set: WriteSet, notes: Sequence[Note] = ()) -> bytes:
     """Return the payload of a record."""
-    return bytes(_pack_write_set(write_set))
+    return bytes(_pack_write_set(write_set | {NOTES: notes} if notes else write_set))
 
 
 def unpack_write_set(payload: bytes) -> WriteSet:
     """Return the rows of a record. Raises ValueError if the payload is no write set."""
-    unpacked: WriteSet = msgpack.unpackb(
-        payload, strict_map_key=False, max_bin_len=RECORD_BYTES_MAX, max_map_len=RECORD_BYTES_MAX
-    )
-    return unpacked
+    return unpack_payload(payload)[0]
+
+
+def unpack_payload(payload: bytes) -> tuple[WriteSet, Sequence[Note]]:
+    """Return (rows, notes) of a record. Raises ValueError if the payload is no write set."""
+    unpacked: Any = msgpack.unpackb(
+        payload, strict_map_key=False, max_bin_len=RECORD_BYTES_MAX, max_map_len=RECORD_BYTES_MAX,
+        max_array_len=RECORD_BYTES_MAX,
+    )  # fmt: skip
+    if not isinstance(unpacked, dict):
+        raise ValueError("the payload of a record is no map")  # noqa: TRY004 -- to the reader it is damage, like all the others
+    return unpacked, unpacked.pop(NOTES, ())
 
 
 def pack_segment_header(base_lsn: int) -> bytes:

@@ -123,6 +123,19 @@ class Link:
         if config.replica_announce_ip:
             await self._tell("REPLCONF", "ip-address", config.replica_announce_ip)
         await self._tell("REPLCONF", "capa", "eof", "capa", "psync2", "capa", "lmdbredis")
+        await self._tell("REPLCONF", "key-events", self._wanted_events())
+
+    def _wanted_events(self) -> str:
+        """Return the setting for key events that brings all that is wanted here, and by replicas of this server."""
+        server = self._server
+        return "".join(
+            [server.config.notify_keyspace_events, *(replica.key_events for replica in server.executor.replicas)]
+        )
+
+    def want_events(self) -> None:
+        """Say which key events are wanted, now that this has changed."""
+        if self._writer is not None and self.following.is_up:
+            self._send("REPLCONF", "key-events", self._wanted_events())
 
     async def _line(self) -> bytes:
         """Return the next line that is not empty. Raises IncompleteReadError."""
@@ -169,6 +182,7 @@ class Link:
         self.following.takes_over = False
         self._server.role.apply()
         self._server.role.failover.succeeded()
+        self.want_events()
         self.acknowledge(always=True)
         await self._follow(shipping.Incoming(lsn))
 

@@ -472,11 +472,19 @@ class Lobby:
         news = self.keyspace.news
         part = news[start:]
         del news[start:]
-        if self.events.classes:
-            for channel, message in self.events.messages(name, words, part):
-                self.publish(Kind.CHANNEL, channel, message)
+        events = self.events
+        if events.classes or events.noted:
+            for letter, event, database, key in events.of(name, words, part):
+                if letter in events.noted:
+                    self.store.notes.append((letter, event, database.number, key))
+                self.announce(letter, event, database.number, key)
         if self.waiters:
             self.waiters.note(part)
+
+    def announce(self, letter: str, event: bytes, number: int, key: bytes) -> None:
+        """Publish a key event, if somebody here wants it."""
+        for channel, message in self.events.messages(letter, event, number, key):
+            self.publish(Kind.CHANNEL, channel, message)
 
     def note_slow(self, command: Command, words: Sequence[bytes], elapsed_ns: int) -> None:
         """Keep a slow request of the session that is running, unless it is of a command that never is."""

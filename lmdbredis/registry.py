@@ -118,6 +118,12 @@ class Role(Protocol):
     def feed(self, session: Session, replid: str, lsn: int, last: list[int] | None) -> None:
         """Let a replica have what it lacks, whose log ends at `lsn` with the record `last`."""
 
+    def apply(self) -> None:
+        """Let the executor know what this server is. For `after_batch`, as the next."""
+
+    def follow_events(self) -> None:
+        """Tell the server that this one copies which key events are wanted."""
+
     def acknowledge(self, replica: Replica, lsn: int, synced_lsn: int) -> None:
         """Take note of how far a replica is."""
 

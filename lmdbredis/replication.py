@@ -44,6 +44,7 @@ class Replica:
         self.port = 0  # where it listens, as it says
         self.host = ""  # its address, if it says another than the one it comes from
         self.reads_log = False  # it is of our kind
+        self.key_events = ""  # its setting for key events, and those of its own replicas
         self.lsn = 0  # it has the log up to here
         self.synced_lsn = 0  # and on disk up to here
         self.heard_ms = 0  # when it said so last
@@ -52,6 +53,11 @@ class Replica:
     def address(self) -> str:
         """Return the host where it listens."""
         return self.host or self.session.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def is_fed(self) -> bool:
+        """Tell whether it gets the log, or a snapshot first."""
+        return self.state != WAITS
 
     def acknowledge(self, lsn: int, synced_lsn: int, clock_ms: int) -> None:
         """Take note of how far it says it is (law 1)."""

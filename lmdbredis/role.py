@@ -47,6 +47,7 @@ class Role:
         executor, config = self._server.executor, self._server.config
         self._server.store.record_flags = WANTS_SYNC if config.synchronous_replicas else 0
         executor.is_copy = self._server.store.is_copy
+        executor.events.note(() if executor.is_copy else self._wanted_events())
         if executor.is_copy:
             is_up = self.link is not None and self.link.following.is_up
             executor.deny(errors.READ_ONLY, masks_all=not is_up and not config.replica_serve_stale_data)
@@ -54,6 +55,15 @@ class Role:
             enough = executor.replicas.good(clock_ms(), config.min_replicas_max_lag_s * 1000)
             executor.deny(errors.NO_REPLICAS if enough < config.min_replicas_to_write else None)
         executor.look()
+
+    def _wanted_events(self) -> list[str]:
+        """Return the settings of replicas for key events."""
+        return [replica.key_events for replica in self._server.executor.replicas]
+
+    def follow_events(self) -> None:
+        """Tell the server that this one copies which events are wanted here, and by replicas of this one."""
+        if self.link is not None:
+            self.link.want_events()
 
     @property
     def following(self) -> Following | None:

@@ -128,6 +128,7 @@ class Runs(Lobby):
         assert command.run is not None
         keyspace = self.keyspace
         wants_writes, keyspace.wants_writes = keyspace.wants_writes, False
+        hits, misses = keyspace.hits, keyspace.misses
         before_ns = self.clock()
         try:
             values = command.run(self.cx, requests)
@@ -136,6 +137,7 @@ class Runs(Lobby):
         if keyspace.news:  # keys that expired or were missed
             self.tell("", (), 0)
         if values is None:
+            keyspace.hits, keyspace.misses = hits, misses  # whoever runs them one by one counts them
             return None
         elapsed_ns = self.clock() - before_ns
         command.calls += len(requests)

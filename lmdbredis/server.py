@@ -592,6 +592,7 @@ class RedisServer:
             self.executor.after_batch.append(self.role.look_at_copies)
         if names & {"notify-keyspace-events", "slowlog-max-len", "slowlog-log-slower-than"}:
             self.executor.follow_settings()
+            self.role.follow_events()
         if "hot-layer-size" in names:
             self.keyspace.cache.size_bytes = self.config.hot_layer_size_bytes
         if "loglevel" in names:

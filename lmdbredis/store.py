@@ -97,6 +97,7 @@ class Store:
         self.commits = 0
         self._time_ms = 0  # of the last record
         self.record_flags = 0  # of every record
+        self.notes: list[fmt.Note] = []  # of the batch, for replicas
         self.is_copy = False  # of another server's store: rows come by `follow`, and nothing else may be logged
         self._lock_fd = self._lock()
         self._writer = ThreadPoolExecutor(1, "lmdb-writer")  # law 1: owns LMDB's writer lock
@@ -256,10 +257,11 @@ class Store:
         for writeback in self.writebacks:
             writeback()
         write_set = {table.number: table.batch for table in self.tables if table.batch}
-        if not write_set:
+        if not write_set and not self.notes:
             return False
         assert not self.is_copy, "a copy has no rows of its own"
-        self.wal.append(fmt.pack_write_set(write_set), time_ms, self.record_flags)
+        self.wal.append(fmt.pack_write_set(write_set, self.notes), time_ms, self.record_flags)
+        self.notes.clear()
         self.disk.reached("wal.appended")
         for table in self.tables:
             if table.batch:
@@ -270,16 +272,21 @@ class Store:
             hook(write_set)
         return True
 
-    def follow(self, records: Sequence[wal.Record]) -> fmt.WriteSet:
-        """Take records of the log that this store is a copy of: into the log, at their addresses, and their rows together; return those.
+    def follow(self, records: Sequence[wal.Record]) -> tuple[fmt.WriteSet, list[fmt.Note]]:
+        """Take records of the log that this store is a copy of: into the log, at their addresses, and their rows together.
+
+        Returns those rows, and the records' notes.
 
         Between batches. Raises StorageError if they do not follow on what is there; DiskFull: then `repair`, and what is in the log
         by then is all that has come.
         """
         merged: fmt.WriteSet = {}
+        notes: list[fmt.Note] = []
         self.wal.follow(records)
         for record in records:
-            for number, rows in fmt.unpack_write_set(record.payload).items():
+            write_set, noted = fmt.unpack_payload(record.payload)
+            notes += noted
+            for number, rows in write_set.items():
                 if number in merged:
                     merged[number].update(rows)
                 else:
@@ -297,7 +304,7 @@ class Store:
             self.dirty_rows += len(rows)
         for hook in self.hooks:
             hook(merged)
-        return merged
+        return merged, notes
 
     def drain(self) -> None:
         """Put some rows of the overlay into the open transaction, if they wait for that. Raises DiskFull: then `repair`."""
@@ -590,6 +597,7 @@ class Store:
         if self._committing is not None:
             with suppress(DiskFull):  # the commit before is all that is needed
                 self._wait_for_commit()
+        self.notes.clear()
         for table in self.tables:
             table.overlay, table.batch, table.fresh = {}, {}, {}
         if self._txn is not None:

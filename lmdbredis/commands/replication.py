@@ -145,6 +145,12 @@ def replconf(cx: Context, *words: bytes) -> Any:
             if len(value) > _ADDRESS_BYTES_MAX:
                 raise ReplyError(IP_ADDRESS_LENGTH % len(value))
             replica.host = value.decode("utf-8", "surrogateescape")
+        elif name == b"key-events":
+            replica.key_events = value.decode("latin-1")
+            cx.executor.after_batch.append(cx.server.role.apply)
+            cx.executor.after_batch.append(cx.server.role.follow_events)
+            if replica.is_fed:  # it listens for nothing but the log
+                return NO_REPLY
         elif name == b"capa":
             replica.reads_log = replica.reads_log or value.lower() == b"lmdbredis"
         elif name == b"ack":  # not first: of no account, and without a reply
