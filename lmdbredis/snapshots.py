@@ -161,6 +161,13 @@ class ReadOnly(Reader):
                 return Copy(self._directory, self._env.begin(), self._handles.get(fmt.META))
         return Copy(self._directory, self._env.begin(), self._handles.get(fmt.META))
 
+    def compact_into(self, fd: int) -> None:
+        """Write the newest commit into an empty file, free pages left out. For a thread: it takes long. Raises StorageError."""
+        try:
+            self._env.copyfd(fd, compact=True)
+        except lmdb.Error as error:
+            raise StorageError(f"data.mdb cannot be copied: {error}") from error
+
     def close(self) -> None:
         """Let the snapshot go: until then the server cannot reuse its pages."""
         self._transaction.abort()

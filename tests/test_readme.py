@@ -125,13 +125,13 @@ def test_backup_of_a_running_server(tmp_path: Path):
     target = tmp_path / "backup"
 
     assert "redis-cli SAVE" in recipe
-    assert "python -m lmdb -e ./data copy --compact" in recipe
+    assert "python -m lmdb -S 1048576 -e ./data copy --compact" in recipe
 
     with Lmdbredis() as server, server.connect() as client:
         client.pipeline([("SET", f"k{number}", number) for number in range(1000)])
         client.call("RPUSH", "list", *range(1000))
         client.call("SAVE")
-        words = [sys.executable, "-m", "lmdb", "-e", str(server.dir), "copy", "--compact", str(target)]
+        words = [sys.executable, "-m", "lmdb", "-S", "1048576", "-e", str(server.dir), "copy", "--compact", str(target)]
         subprocess.run(words, check=True, capture_output=True, timeout=SECONDS_MAX)
         client.call("SET", "later", 1)
     with Lmdbredis(dir=target) as server, server.connect() as client:

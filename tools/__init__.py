@@ -1,1 +1,1 @@
-"""The operator's tool: looks at a store without going through the server, live or cold. It never writes."""
+"""The operator's tool: looks at a store without going through the server, live or cold, and copies it. It never writes into a live one."""

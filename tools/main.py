@@ -1,7 +1,7 @@
-"""The command ``lmdbredis``: look at a store, live or cold.
+"""The command ``lmdbredis``: look at a store, live or cold; back it up, restore it, compact it.
 
-Laws: a tool only reads, so it may run beside a server; it says which moment it shows; damage is a line for a person and an
-exit status, never a traceback. Exit status: see `options`.
+Laws: what looks at a store only reads, so it may run beside a server; it says which moment it shows; what writes says so, and writes
+all or nothing; damage is a line for a person and an exit status, never a traceback. Exit status: see `options`.
 
 Each command is a module with `add_parser(commands)`; this one is the list of them, and the one place where they end.
 """
@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING
 
 from lmdbredis.errors import StorageError
 
-from . import bigkeys, check, get, keys, stats, wal
+from . import backup, bigkeys, check, compact, get, keys, restore, stats, verify, wal
 from .child import Damaged
 from .options import BROKEN, INTERRUPTED, OK, UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-MODULES = (stats, keys, bigkeys, get, check, wal)  # in the order of the help
+MODULES = (stats, keys, bigkeys, get, check, wal, backup, verify, restore, compact)  # in the order of the help
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's definition; the README's section is made from it."""
     made = argparse.ArgumentParser(
         prog="lmdbredis",
-        description="Look at a store of lmdbredis, live or cold. Nothing is ever written.",
+        description="Look at a store of lmdbredis, live or cold; back it up, restore it, compact it. Only the last three write anything.",
         epilog="exit status: 0 all is well, 1 something is broken, 2 it cannot be read, or wrong usage, 3 there is no such key",
     )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except Damaged as error:
-        hint = "" if given.command == "wal" else "; `lmdbredis check DIR` tells more"
+        hint = "" if given.command in {"wal", "verify", "restore"} else "; `lmdbredis check DIR` tells more"
         print(json.dumps({"broken": str(error)}) if given.json else f"broken: {error}{hint}")
         return BROKEN
     except (StorageError, OSError) as error:

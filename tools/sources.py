@@ -1,0 +1,236 @@
+"""Where a backup's bytes come from: the directory of a store, live or cold.
+
+Theory. A source gives the pages of one snapshot, and the log from there on. Of a live store that is the newest commit, pinned by a
+read transaction (`snapshots`), so the server goes on and nothing is held. Of a store that was killed it is the snapshot that CONTROL
+names, as a start would take it: what was committed later may not be whole; then the directory is locked, so that no start comes
+between. Segments of the log are opened before the pages are copied: whatever the server removes meanwhile, an open file stays.
+
+Laws:
+
+1. Everything that was acknowledged before the source was opened is in what it gives.
+2. Nothing in the directory is changed, but for LMDB's table of readers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from lmdbredis import format as fmt
+from lmdbredis import wal
+from lmdbredis.errors import StorageError
+from lmdbredis.snapshots import ReadOnly
+
+from . import copying
+
+if TYPE_CHECKING:
+    from lmdbredis.snapshots import Copy
+
+    from .copying import Target
+    from .manifest import Tell
+
+_TRIES: Final = 5
+_PAUSE_S: Final = 0.05
+_LOOK_S: Final = 0.1
+_ADDRESS: Final = re.compile(r"[^/]*:\d{1,5}")
+
+
+class Source(Protocol):
+    """What a backup is made from."""
+
+    replid: str  # the history's name
+    size_bytes: int  # of data.mdb, as it will be
+
+    def write_data(self, target: Target, tell: Tell, *, compact: bool) -> None:
+        """Write data.mdb into a new file. Raises StorageError, OSError."""
+
+    def write_log(self, target: Path, tell: Tell) -> None:
+        """Write the log from the snapshot to its end, as segments, into an empty directory. Raises StorageError, OSError."""
+
+    def close(self) -> None:
+        """Let everything go."""
+
+
+def open_source(word: str) -> Source:
+    """Return the source that a word names: a directory, or host:port. Raises StorageError."""
+    path = Path(word)
+    if not path.exists() and _ADDRESS.fullmatch(word):
+        raise StorageError(
+            f"{word}: a backup over the network is not there yet. Run this on the server's machine, with its directory"
+        )
+    if not (path / "data.mdb").exists():
+        raise StorageError(f"{path} is not a store: there is no data.mdb in it")
+    return Directory(path)
+
+
+class Promised:
+    """The bytes of data.mdb as the snapshot that CONTROL names has them, while no process writes it: as `snapshots.Copy`."""
+
+    def __init__(self, directory: Path, control: fmt.Control) -> None:
+        self.lsn = control.lsn
+        self.size_bytes = fmt.meta_file_bytes(control.meta_body)
+        self.fd = os.open(directory / "data.mdb", os.O_RDONLY)
+        pages = fmt.meta_pages(control.meta_body)
+        head = bytearray(os.pread(self.fd, len(pages) * fmt.meta_page_bytes(control.meta_body), 0))
+        for offset, page in pages:
+            head[offset : offset + len(page)] = page
+        self.head = bytes(head)
+
+    def close(self) -> None:
+        """Let the file go."""
+        os.close(self.fd)
+
+
+class Directory:
+    """A directory as a source. Raises StorageError if there is nothing in it that can be copied."""
+
+    def __init__(self, directory: Path) -> None:
+        self._log = directory / "wal"
+        self._data = directory / "data.mdb"
+        self._reader: ReadOnly | None = None  # None: the store was killed
+        self._copy: Copy | Promised | None = None
+        self._segments: dict[int, int] = {}  # base -> descriptor
+        path = directory / "CONTROL"
+        control = fmt.unpack_control(path.read_bytes()) if path.exists() else None
+        # A store that was restored from a bare copy has no CONTROL yet: its backup begins a history.
+        self.replid = control.replid if control is not None else os.urandom(20).hex()
+        self._lock_fd = lock(directory, shared=True)
+        try:
+            if control is not None and self._lock_fd >= 0 and self._newest(control) != control.txnid:
+                self._copy = Promised(directory, control)
+                self._hold_segments(self._copy.lsn)
+            else:
+                self._unlock()
+                self._reader = ReadOnly(directory)
+                self._copy = self._copy_with_log(self._reader, needs_log=control is not None)
+        except BaseException:
+            self.close()
+            raise
+        self.size_bytes = self._copy.size_bytes
+
+    def _newest(self, control: fmt.Control) -> int:
+        """Return the number of the newest commit, 0 if the meta pages are not both whole."""
+        with self._data.open("rb") as file:
+            bodies = []
+            for offset, _ in fmt.meta_pages(control.meta_body):
+                file.seek(offset + fmt.META_BODY_OFFSET)
+                bodies.append(file.read(fmt.META_BODY_BYTES))
+        return max(map(fmt.meta_txnid, bodies)) if all(map(fmt.meta_body_is_valid, bodies)) else 0
+
+    def _copy_with_log(self, reader: ReadOnly, *, needs_log: bool) -> Copy:
+        """Return the newest commit, the log from there on being open; again, if that was removed meanwhile."""
+        for tries in range(_TRIES):
+            time.sleep(_PAUSE_S * tries)
+            copy = reader.copy()
+            if self._hold_segments(copy.lsn) or not needs_log:
+                return copy
+            copy.close()
+        raise StorageError(f"the log does not reach back to {copy.lsn:016x}: segments are missing")
+
+    def _hold_segments(self, lsn: int) -> bool:
+        """Open the segments from the one that holds the log at `lsn` on; tell whether they are there."""
+        bases = wal.segments(self._log) if self._log.is_dir() else []
+        held = [base for base in bases if base <= lsn]
+        if not held:
+            return False
+        try:
+            for base in bases[len(held) - 1 :]:
+                if base not in self._segments:
+                    self._segments[base] = os.open(wal.segment_path(self._log, base), os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        for base in [base for base in self._segments if base < held[-1]]:
+            os.close(self._segments.pop(base))
+        return True
+
+    def write_data(self, target: Target, tell: Tell, *, compact: bool) -> None:
+        """See `Source`."""
+        assert self._copy is not None
+        if not compact:
+            target.write(self._copy.head)
+            target.take(self._copy.fd, self._copy.size_bytes, tell)
+            return
+        if self._reader is None:
+            raise StorageError(
+                "the store was killed, and its newest commit may not be whole: start and stop a server on it first"
+            )
+        write_compact(self._reader, target, tell)
+
+    def write_log(self, target: Path, tell: Tell) -> None:
+        """See `Source`. Of a segment that is being written, what is whole by now; of later ones, those that follow on it."""
+        bases = sorted(self._segments)
+        for base in bases:
+            copying.copy_file(self._segments[base], wal.segment_path(target, base), tell)
+        while bases:
+            end_lsn = _cut(target, bases[-1])
+            if end_lsn in self._segments:  # not even its beginning was whole
+                return
+            try:
+                self._segments[end_lsn] = os.open(wal.segment_path(self._log, end_lsn), os.O_RDONLY)
+            except FileNotFoundError:
+                return
+            copying.copy_file(self._segments[end_lsn], wal.segment_path(target, end_lsn), tell)
+            bases.append(end_lsn)
+
+    def _unlock(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def close(self) -> None:
+        """See `Source`."""
+        if self._copy is not None:
+            self._copy.close()
+        if self._reader is not None:
+            self._reader.close()
+        for fd in self._segments.values():
+            os.close(fd)
+        self._segments = {}
+        self._unlock()
+
+
+def write_compact(reader: ReadOnly, target: Target, tell: Tell) -> None:
+    """Write the newest commit without its free pages into a new file. Raises StorageError."""
+    with ThreadPoolExecutor(1, "compact") as thread:
+        work, seen = thread.submit(reader.compact_into, target.fd), 0
+        while not work.done():
+            wait([work], _LOOK_S)
+            size = os.fstat(target.fd).st_size
+            tell(size - seen)
+            seen = size
+        work.result()
+    target.passed(os.fstat(target.fd).st_size)
+
+
+def lock(directory: Path, *, shared: bool = False) -> int:
+    """Take the directory as a server does, until the descriptor that is returned is closed; -1 if a server, or a tool, has it."""
+    fd = os.open(directory / "LOCK", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return -1
+    return fd
+
+
+def _cut(log: Path, base: int) -> int:
+    """Cut off what stands in a copied segment behind its whole records, durably; return where it ends then.
+
+    The room that was taken ahead, and what was being written while it was copied: there may be a gap before its newest records.
+    """
+    path = wal.segment_path(log, base)
+    with path.open("rb+") as file:
+        if fmt.unpack_segment_header(file.read(fmt.SEGMENT_HEADER_BYTES)) is None:
+            path.unlink()
+            return base
+        end_lsn = base + fmt.SEGMENT_HEADER_BYTES
+        for record in wal.read_segment(log, base):
+            end_lsn = record.end_lsn
+        file.truncate(end_lsn - base)
+        os.fsync(file.fileno())
+    return end_lsn
