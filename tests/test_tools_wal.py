@@ -12,10 +12,12 @@ import pytest
 
 from lmdbredis import format as fmt
 from lmdbredis import wal
+from lmdbredis.errors import StorageError
 from tests.crash import Engine
 from tests.servers import ROOT
 from tests.tool_stores import edit, last_segment, make, tool
 from tools.main import main
+from tools.wal import records
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,3 +198,23 @@ def test_torn_tail_is_no_damage(store: Path):
     edit(last_segment(store), end_lsn - wal.segments(store / "wal")[-1] - 10, bytes(10))
     status, said = tool("wal", "cat", store)
     assert (0, False) == (status, "b'last'" in said)
+
+
+def test_trimmed_while_it_is_read(store: Path):
+    """If a server removes segments before they are read, what is left is read, and what is gone is told."""
+    log = store / "wal"
+    every = list(wal.read(log, wal.segments(log)[0]))
+    bases = wal.segments(log)
+    assert len(bases) > 3
+    told: list[tuple[int, int]] = []
+    reading = records(log, bases[0], lambda at, base: told.append((at, base)))
+    seen = [next(reading).lsn]
+    for base in bases[:3]:
+        wal.segment_path(log, base).unlink()
+    seen += [record.lsn for record in reading]
+
+    in_first = [record.lsn for record in every if record.lsn < bases[1]]  # it was open
+    assert in_first + [record.lsn for record in every if record.lsn > bases[3]] == seen
+    assert [(bases[1], bases[3])] == told
+    with pytest.raises(StorageError, match="segments are missing"):
+        list(records(log, bases[0]))

@@ -15,18 +15,21 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from heapq import heappush, heappushpop
+from itertools import compress
+from operator import add
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import format as fmt
 
 from .child import apart
 from .options import OK, add_command, add_database, add_json, count
-from .owners import Numbers, collections
+from .owners import Numbers, by_tag, heads, parts, times
 from .show import Sheet, as_text, number, print_object, print_sheets, progress, short, size
 from .view import TYPE_NAMES, View
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
     from pathlib import Path
 
     from .child import Report
@@ -42,12 +45,16 @@ class _Top:
     def __init__(self, most: int) -> None:
         self._most = most
         self._heap: list[tuple[int, Any]] = []
+        self.least = 0
 
     def put(self, figure: int, what: Any) -> None:
+        """Put something in; what has less than `least` need not be."""
         if len(self._heap) < self._most:
             heappush(self._heap, (figure, what))
-        elif self._most and (figure, what) > self._heap[0]:
+        elif self._most:
             heappushpop(self._heap, (figure, what))
+        if len(self._heap) == self._most and self._most:
+            self.least = self._heap[0][0] + 1
 
     def get(self) -> list[tuple[int, Any]]:
         """Return (figure, what), the greatest first."""
@@ -90,39 +97,45 @@ class Big:
 
     def _walk_keys(self) -> None:
         now_ms = self._view.now_ms
-        for keys, cells in self._view.slices(fmt.KEYS, self._prefix):
-            for row_key, cell in zip(keys, cells, strict=True):
-                tag = cell[0]
-                if tag & fmt.HAS_EXPIRE and fmt.expire_of(cell) <= now_ms:
-                    continue
-                kind = tag & fmt.TYPE_MASK
-                if kind == fmt.STRING:
-                    self._strings.put(len(row_key) + len(cell), fmt.whole_of(cell) or row_key[4:])
-                elif kind == fmt.STRING_CHUNKS:
-                    length = fmt.unpack_chunks_head(cell)[1]
-                    rows = -(-length // fmt.CHUNK_BYTES)
-                    size_bytes = len(row_key) + len(cell) + length + rows * _CHUNK_KEY_BYTES
-                    self._strings.put(size_bytes, fmt.whole_of(cell) or row_key[4:])
-                else:
-                    ident, elements, *_ = fmt.unpack_head(cell)
-                    self._is_there.put((ident,), kind)
-                    self._elements[kind].put(elements, fmt.whole_of(cell) or row_key[4:])
+        for all_keys, all_cells in self._view.slices(fmt.KEYS, self._prefix):
+            for tag, (cells, keys) in by_tag(all_cells, all_keys):
+                expire_at_ms = times(tag, cells)
+                if expire_at_ms and min(expire_at_ms) <= now_ms:
+                    there = [time_ms > now_ms for time_ms in expire_at_ms]
+                    keys, cells = list(compress(keys, there)), list(compress(cells, there))
+                self._take(
+                    tag & fmt.TYPE_MASK, heads(tag, cells) if tag & fmt.TYPE_MASK != fmt.STRING else (), keys, cells
+                )
+
+    def _take(self, kind: int, found: tuple[int, ...], keys: Sequence[bytes], cells: Sequence[bytes]) -> None:
+        """Take keys of one type; `found` is what their heads say."""
+        if kind in {fmt.STRING, fmt.STRING_CHUNKS}:
+            top, figures = self._strings, list(map(add, map(len, keys), map(len, cells)))
+            for at, length in enumerate(found[1::2]):
+                figures[at] += length - (-length // fmt.CHUNK_BYTES) * _CHUNK_KEY_BYTES
+        else:
+            top, figures = self._elements[kind], list(found[1::2])
+            self._is_there.put(found[::2], kind)
+        for key, cell, figure in zip(keys, cells, figures, strict=True) if max(figures, default=0) >= top.least else ():
+            if figure >= top.least:
+                top.put(figure, fmt.whole_of(cell) or key[4:])
 
     def _walk_elements(self, kind: int, table: int, more: Counter[int]) -> None:
         """Sum up the bytes of each collection, and what `more` says of it.
 
         Those of sorted sets count twice: a row of `zset.score` has as many bytes as one of `zset`.
         """
-        ident, total, times = 0, 0, 2 if kind == fmt.ZSET else 1
-        for following, found, size_bytes in collections(self._view, table, self._is_there):
-            if found != kind:
-                continue
-            if following != ident and total:
-                self._bytes[kind].put(total * times + more.pop(ident, 0), ident)
-                total = 0
-            ident, total = following, total + size_bytes
+        ident, total, tables = 0, 0, 2 if kind == fmt.ZSET else 1
+        for idents, sizes in parts(self._view, table, self._is_there):
+            for following, found, size_bytes in zip(idents, self._is_there.get_many(idents), sizes, strict=True):
+                if found != kind:
+                    continue
+                if following != ident and total:
+                    self._bytes[kind].put(total * tables + more.pop(ident, 0), ident)
+                    total = 0
+                ident, total = following, total + size_bytes
         if total:
-            self._bytes[kind].put(total * times + more.pop(ident, 0), ident)
+            self._bytes[kind].put(total * tables + more.pop(ident, 0), ident)
         for ident, total in more.items():  # streams without an entry
             self._bytes[kind].put(total, ident)
 
@@ -148,17 +161,20 @@ class Big:
         """Return (key, bytes of its own row, elements) by the id, of those that are the biggest by bytes."""
         wanted = {ident for top in self._bytes.values() for _, ident in top.get()}
         names = {}
-        for row_key, cell in self._view.rows(fmt.KEYS, self._prefix) if wanted else ():
-            if cell[0] & fmt.TYPE_MASK in self._bytes:
-                ident, elements, *_ = fmt.unpack_head(cell)
-                if ident in wanted:
-                    names[ident] = (fmt.whole_of(cell) or row_key[4:], len(row_key) + len(cell), elements)
+        for all_keys, all_cells in self._view.slices(fmt.KEYS, self._prefix) if wanted else ():
+            for tag, (cells, keys) in by_tag(all_cells, all_keys):
+                if tag & fmt.TYPE_MASK not in self._bytes:
+                    continue
+                found = heads(tag, cells)
+                for ident, elements, key, cell in zip(found[::2], found[1::2], keys, cells, strict=True):
+                    if ident in wanted:
+                        names[ident] = (fmt.whole_of(cell) or key[4:], len(key) + len(cell), elements)
         return names
 
 
 def look(directory: Path, database: int, most: int, report: Report) -> dict[str, Any]:
     """Return the whole answer. Raises StorageError, Damaged. In a child."""
-    with View(directory, report) as view:
+    with View(directory, report, is_walk=True) as view:
         prefix = view.prefix(database)
         answer = {} if prefix is None else Big(view, prefix, most).find()
         return {"db": database, "types": answer, "as_of": view.moment().as_object(), "moment": str(view.moment())}

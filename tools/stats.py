@@ -15,10 +15,10 @@ Laws:
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import partial
 from itertools import compress
-from operator import add, itemgetter
+from operator import add
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import format as fmt
@@ -27,7 +27,7 @@ from lmdbredis.table import after_prefix
 
 from .child import apart
 from .options import OK, add_command, add_database, add_json, count, name
-from .owners import UNDER_IDS, Numbers, collections
+from .owners import UNDER_IDS, Numbers, by_tag, heads, parts, times
 from .show import Sheet, as_text, number, print_object, print_sheets, printable, progress, size
 from .view import TYPE_NAMES, View, table_name
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .options import Commands
 
 PREFIXES_MAX: Final = 10_000
+_PREFIX_END: Final = 4 + fmt.PREFIX_BYTES  # of a long key no more stands in its row's key as it is
 _NOBODY, _EXPIRED, _OTHERS = 0, 1, 2  # numbers of owners that are no prefix
 _SPANS: Final = (
     ("less than a minute", 60_000),
@@ -89,46 +90,110 @@ class Stats:
         self.prefixes: dict[int, _Tally] = {_OTHERS: _Tally()}
         self.merged = 0  # prefixes that were given to _OTHERS
         self._next_number = _OTHERS + 1
+        self._floor = 0  # prefixes with so many keys and elements were given to _OTHERS
 
     def walk(self) -> None:
         """Walk everything. O(rows). Raises Damaged, and whatever rows raise that cannot be decoded."""
         for keys, cells in self._view.slices(fmt.KEYS):
             self._take_keys(keys, cells)
         for table in UNDER_IDS:
-            tally = self.types[_TYPE_OF.get(table, "stream")]
-            for _, owner, size_bytes in collections(self._view, table, self._numbers):
-                if owner >= _OTHERS:
-                    tally.bytes += size_bytes
-                    (self.prefixes.get(owner) or self.prefixes[_OTHERS]).bytes += size_bytes
-                elif owner == _EXPIRED:
-                    self.expired.bytes += size_bytes
-                else:
-                    self.nobody_bytes += size_bytes
+            totals: defaultdict[int, int] = defaultdict(int)
+            for idents, sizes in parts(self._view, table, self._numbers):
+                for owner, size_bytes in zip(self._numbers.get_many(idents), sizes, strict=True):
+                    totals[owner] += size_bytes
+            self.nobody_bytes += totals.pop(_NOBODY, 0)
+            self.expired.bytes += totals.pop(_EXPIRED, 0)
+            self.types[_TYPE_OF.get(table, "stream")].bytes += sum(totals.values())
+            for owner, size_bytes in totals.items():
+                (self.prefixes.get(owner) or self.prefixes[_OTHERS]).bytes += size_bytes
 
     def _take_keys(self, keys: Sequence[bytes], cells: Sequence[bytes]) -> None:
-        """Cut a slice into runs of one prefix."""
-        at, end, delimiter = 0, len(keys), self._delimiter
-        while at < end:
-            key = keys[at]
-            cut = key.find(delimiter, 4) + len(delimiter)
-            if cut < 4 + len(delimiter):  # none: up to the next key that has one
-                cut, following, keyspace = 4, at + 1, key[:4]
-                while following < end and keys[following].find(delimiter, 4) < 0 and keys[following][:4] == keyspace:
-                    following += 1
-            elif keys[-1][:cut] == key[:cut]:
-                following = end
-            else:
-                following = bisect_left(keys, after_prefix(key[:cut]), at + 1)
-            database = self._databases.get(key[:4])
-            sizes = list(map(add, map(len, keys[at:following]), map(len, cells[at:following])))
+        """Cut a slice into databases."""
+        at = 0
+        while at < len(keys):
+            keyspace = keys[at][:4]
+            end = len(keys) if keys[-1][:4] == keyspace else bisect_left(keys, after_prefix(keyspace), at)
+            sizes = list(map(add, map(len, keys[at:end]), map(len, cells[at:end])))
+            database = self._databases.get(keyspace)
             if database is None:
                 self.nobody_bytes += sum(sizes)
             else:
-                self._take_run((database, key[4:cut]), cells[at:following], sizes)
-            at = following
+                self._take_database(database, keys[at:end], cells[at:end], sizes)
+            at = end
 
-    def _take_run(self, prefix: tuple[int, bytes], cells: Sequence[bytes], sizes: list[int]) -> None:
-        """Take keys of one prefix."""
+    def _take_database(
+        self, database: int, keys: Sequence[bytes], cells: Sequence[bytes], sizes: Sequence[int]
+    ) -> None:
+        """Take keys of one database: those that have expired apart from the others."""
+        gone = bytearray(len(keys))
+        for tag, (its_cells, indexes) in by_tag(cells, range(len(keys))):
+            expire_at_ms = times(tag, its_cells)
+            if expire_at_ms and min(expire_at_ms) <= self._view.now_ms:
+                for index in compress(indexes, [time_ms <= self._view.now_ms for time_ms in expire_at_ms]):
+                    gone[index] = 1
+        if any(gone):
+            _, idents = self._heads(list(compress(cells, gone)), list(compress(sizes, gone)), self.expired)
+            for its, _ in idents:
+                self._numbers.put(its, _EXPIRED)
+            there = [not one for one in gone]
+            keys, cells, sizes = list(compress(keys, there)), list(compress(cells, there)), list(compress(sizes, there))
+        if keys:
+            elements, idents = self._heads(cells, sizes, None)
+            owners = self._owners(database, keys, sizes, elements)
+            for its, indexes in idents:
+                self._numbers.put_each(its, map(owners.__getitem__, indexes))
+
+    def _heads(
+        self, cells: Sequence[bytes], sizes: Sequence[int], only: _Tally | None
+    ) -> tuple[list[int], list[tuple[Sequence[int], Sequence[int]]]]:
+        """Add keys up by type, or into `only`; return the elements of each, and (ids, indexes of their keys)."""
+        elements = [0] * len(cells)
+        idents: list[tuple[Sequence[int], Sequence[int]]] = []
+        for tag, (its_cells, indexes, its_sizes) in by_tag(cells, range(len(cells)), sizes):
+            kind, count = tag & fmt.TYPE_MASK, 0
+            if kind != fmt.STRING:
+                found = heads(tag, its_cells)
+                idents.append((found[::2], indexes))
+                if kind != fmt.STRING_CHUNKS:
+                    count = sum(found[1::2])
+                    for index, one in zip(indexes, found[1::2], strict=True):
+                        elements[index] = one
+            (only or self.types[TYPE_NAMES[kind]]).add(len(its_cells), count, sum(its_sizes))
+            if only is None and tag & fmt.HAS_EXPIRE:
+                self.volatile += len(its_cells)
+                self.spans.update(map(partial(bisect_right, self._bounds_ms), times(tag, its_cells)))
+        return elements, idents
+
+    def _owners(self, database: int, keys: Sequence[bytes], sizes: Sequence[int], elements: Sequence[int]) -> list[int]:
+        """Cut keys into runs of one prefix, add those up, and return the number of each key's prefix."""
+        owners: list[int] = []
+        at, end, delimiter = 0, len(keys), self._delimiter
+        while at < end:
+            key = keys[at]
+            cut = key.find(delimiter, 4, _PREFIX_END) + len(delimiter)
+            following = at + 1
+            if cut < 4:  # none: up to the next key that has one
+                cut = 4
+                while following < end and keys[following].find(delimiter, 4, _PREFIX_END) < 0:
+                    following += 1
+            elif keys[-1].startswith(key[:cut]):
+                following = end
+            elif keys[following].startswith(key[:cut]):
+                following = bisect_left(keys, after_prefix(key[:cut]), following)
+            weight = sum(elements[at:following])
+            count, size_bytes = following - at, sum(sizes[at:following])
+            if count + weight <= self._floor and at > 0 and following < end and cut > 4:
+                owner = _OTHERS  # it is complete, and would be among those with the fewest
+                self.merged += 1
+            else:
+                owner = self._number((database, key[4:cut]))
+            self.prefixes[owner].add(count, weight, size_bytes)
+            owners += [owner] * count
+            at = following
+        return owners
+
+    def _number(self, prefix: tuple[int, bytes]) -> int:
+        """Return the number of a prefix, which may be new."""
         owner = self.by_name.get(prefix)
         if owner is None:
             owner = self.by_name[prefix] = self._next_number
@@ -136,60 +201,20 @@ class Stats:
             self._next_number += 1
             if len(self.prefixes) > 2 * PREFIXES_MAX:
                 self._merge(owner)
-        tags = bytes(map(itemgetter(0), cells))
-        different = set(tags)
-        for tag in different:
-            if len(different) == 1:
-                self._take_kind(owner, tag, cells, sizes)
-            else:
-                chosen = [one == tag for one in tags]
-                self._take_kind(owner, tag, list(compress(cells, chosen)), list(compress(sizes, chosen)))
-
-    def _take_kind(self, owner: int, tag: int, cells: Sequence[bytes], sizes: list[int]) -> None:
-        """Take keys of one prefix whose cells begin alike."""
-        at = 1
-        if tag & fmt.HAS_EXPIRE:
-            at = 9
-            times = fmt.unpack_u64s(b"".join([cell[1:9] for cell in cells]))
-            if min(times) <= self._view.now_ms:
-                gone = [time_ms <= self._view.now_ms for time_ms in times]
-                self._take_heads(_EXPIRED, tag, list(compress(cells, gone)), list(compress(sizes, gone)), at)
-                there = [not one for one in gone]
-                times = tuple(compress(times, there))
-                cells, sizes = list(compress(cells, there)), list(compress(sizes, there))
-            self.volatile += len(times)
-            self.spans.update(map(partial(bisect_right, self._bounds_ms), times))
-        if cells:
-            self._take_heads(owner, tag, cells, sizes, at)
-
-    def _take_heads(self, owner: int, tag: int, cells: Sequence[bytes], sizes: list[int], at: int) -> None:
-        """Add keys up, and remember whose their ids are; `at` is where bodies begin if no cell carries a whole key."""
-        kind, elements = tag & fmt.TYPE_MASK, 0
-        if kind != fmt.STRING:
-            if tag & fmt.HAS_WHOLE:
-                heads = [cell[fmt.body_offset(cell) :][:16] for cell in cells]
-            else:
-                heads = [cell[at : at + 16] for cell in cells]
-            numbers = fmt.unpack_u64s(b"".join(heads))
-            self._numbers.put(numbers[::2], owner)
-            elements = 0 if kind == fmt.STRING_CHUNKS else sum(numbers[1::2])
-        size_bytes = sum(sizes)
-        if owner == _EXPIRED:
-            self.expired.add(len(cells), elements, size_bytes)
-            return
-        self.types[TYPE_NAMES[kind]].add(len(cells), elements, size_bytes)
-        self.prefixes[owner].add(len(cells), elements, size_bytes)
+        return owner
 
     def _merge(self, current: int) -> None:
         """Give the prefixes with the fewest keys and elements to the others (law 1); the current one is not complete yet."""
+        weights = {owner: self.prefixes[owner].keys + self.prefixes[owner].elements for owner in self.by_name.values()}
         names = {owner: prefix for prefix, owner in self.by_name.items()}
-        order = sorted(names, key=lambda owner: self.prefixes[owner].keys + self.prefixes[owner].elements)
+        order = sorted(weights, key=weights.__getitem__)
         for owner in order[: len(order) - PREFIXES_MAX]:
             if owner != current and names[owner][1]:
                 tally = self.prefixes.pop(owner)
                 self.prefixes[_OTHERS].add(tally.keys, tally.elements, tally.bytes)
                 del self.by_name[names[owner]]
-                self.merged += tally.keys > 0
+                self.merged += 1
+                self._floor = max(self._floor, weights[owner])
 
     def as_object(self, top: int) -> dict[str, Any]:
         """Return what was found; of the prefixes, those with the most bytes."""
@@ -261,7 +286,7 @@ def _databases(view: View, wanted: Sequence[int]) -> dict[str, dict[str, int]]:
 
 def look(directory: Path, delimiter: bytes, database: int | None, top: int, report: Report) -> dict[str, Any]:
     """Return the whole answer. Raises StorageError, Damaged. In a child."""
-    with View(directory, report) as view:
+    with View(directory, report, is_walk=True) as view:
         databases = sorted(view.keyspaces) if database is None else [database]
         figures = {**_pages(view, directory), "databases": _databases(view, databases)}
         report.expect(sum(figures["tables"][table_name(table)]["rows"] for table in (fmt.KEYS, *UNDER_IDS)))

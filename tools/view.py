@@ -72,7 +72,7 @@ class Moment:
 
 def present(log: Path, from_lsn: int) -> Iterator[wal.Record]:
     """Yield the records from address `from_lsn` on that can be read now; what follows the last one is not judged. O(what is read)."""
-    with suppress(StorageError):  # "ends before": it does
+    with suppress(StorageError, FileNotFoundError):  # "ends before": it does; or a segment goes as we look
         yield from wal.read(log, from_lsn, _FAR_LSN)
 
 
@@ -90,12 +90,13 @@ def moment(directory: Path, from_lsn: int, lsn: int, txnid: int) -> Moment:
 class View:
     """A store, open for reading. Raises StorageError if there is none, or it cannot be opened. In a child only (see `child`)."""
 
-    def __init__(self, directory: Path, report: Report | None = None) -> None:
+    def __init__(self, directory: Path, report: Report | None = None, *, is_walk: bool = False) -> None:
+        """Open; `is_walk` if most of the rows will be read."""
         if not (directory / "data.mdb").exists():
             raise StorageError(f"{directory} is not a store: there is no data.mdb in it")
         self._report = report
         self._directory = directory
-        self.reader = ReadOnly(directory)
+        self.reader = ReadOnly(directory, is_walk=is_walk)
         self._from_lsn = self.reader.lsn
         self._renew_at_s = time.monotonic() + SLICE_MS / 1000
         self.now_ms = time.time_ns() // 1_000_000  # what has expired by now is no key

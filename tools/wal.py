@@ -20,12 +20,12 @@ from .child import Damaged
 from .options import OK, add_command, add_json, count
 from .options import lsn as parse_lsn
 from .rows import readable, value
-from .show import Lines, Sheet, as_text, print_object, print_sheets, size
+from .show import Lines, Sheet, as_text, note, print_object, print_sheets, size
 from .view import present, table_name
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from .options import Commands
@@ -39,8 +39,12 @@ _JUDGED_LOOKS: Final = (
 _TAIL_RECORDS: Final = 10
 
 
-def records(log: Path, from_lsn: int) -> Iterator[wal.Record]:
-    """Yield the records from address `from_lsn` on, also of a log that is being written. Raises StorageError for damage."""
+def records(log: Path, from_lsn: int, trimmed: Callable[[int, int], None] | None = None) -> Iterator[wal.Record]:
+    """Yield the records from address `from_lsn` on, also of a log that is being written. Raises StorageError for damage.
+
+    If a server removes segments before they are read, `trimmed` is told from where to where, and what is left is read; without
+    it, that is an error as well.
+    """
     at, tries = from_lsn, 0
     while True:
         try:
@@ -48,11 +52,20 @@ def records(log: Path, from_lsn: int) -> Iterator[wal.Record]:
                 at, tries = record.end_lsn, 0
                 yield record
             return
-        except StorageError:
+        except (StorageError, FileNotFoundError) as error:
             tries += 1
-            if tries == _TRIES:
-                raise
-            time.sleep(_PAUSE_S)
+            bases = wal.segments(log)
+            if trimmed is not None and bases and bases[0] > at:
+                trimmed(at, bases[0])
+                at = bases[0]
+            elif tries == _TRIES:
+                raise StorageError(str(error)) from error
+            else:
+                time.sleep(_PAUSE_S)
+
+
+def _tell_trimmed(at: int, base: int) -> None:
+    note(f"the server removed the log from {at:016x} to {base:016x} before it was read")
 
 
 def _log(directory: Path) -> tuple[Path, list[int]]:
@@ -127,7 +140,7 @@ def run_cat(given: argparse.Namespace) -> int:
     out, end_lsn, shown = Lines(), bases[-1] + fmt.SEGMENT_HEADER_BYTES, 0
     try:
         safe_lsn = _safe_lsn(given.directory)
-        for record in records(log, max(base for base in bases if base <= start)):
+        for record in records(log, max(base for base in bases if base <= start), _tell_trimmed):
             end_lsn = record.end_lsn
             if record.lsn < start:
                 continue
@@ -157,7 +170,7 @@ def run_tail(given: argparse.Namespace) -> int:
             raise StorageError(f"the log begins at {bases[0]:016x}, after {given.from_lsn:016x}")
         else:
             at = max(base for base in bases if base <= given.from_lsn)
-            found = records(log, at)
+            found = records(log, at, _tell_trimmed)
         idle = 0
         while True:
             for record in found:
@@ -172,7 +185,7 @@ def run_tail(given: argparse.Namespace) -> int:
                 return OK
             time.sleep(_FOLLOW_S)
             idle += 1
-            found = present(log, at) if idle != _JUDGED_LOOKS else records(log, at)
+            found = present(log, at) if idle != _JUDGED_LOOKS else records(log, at, _tell_trimmed)
     except StorageError as error:
         raise Damaged(str(error)) from error
     finally:
@@ -185,7 +198,7 @@ def _last(log: Path, bases: list[int], most: int) -> tuple[Iterable[wal.Record],
     held: deque[wal.Record] = deque(maxlen=most)
     for base in reversed(bases):
         held.clear()
-        for record in records(log, base):
+        for record in records(log, base, lambda *_: None):
             held.append(record)
             end_lsn = record.end_lsn
         if len(held) == most:
