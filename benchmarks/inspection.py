@@ -15,6 +15,7 @@ cache before.
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.client import Chunk, pack
 from benchmarks.machine import ROOT
@@ -76,11 +78,25 @@ def _anon_mb(pid: int) -> float:
     return total
 
 
-def _run(words: Sequence[str]) -> tuple[float, float, str]:
-    """(seconds, most RssAnon in MiB, what it printed) of a program."""
+class Looked(NamedTuple):
+    """What one run took."""
+
+    seconds: float
+    cpu_s: float
+    anon_mb: float
+
+
+def _children_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _run(words: Sequence[str]) -> tuple[Looked, str]:
+    """What a program took, and what it printed."""
     environment = {
         name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
     }  # as at a user's
+    cpu_s = _children_cpu_s()  # of those that have ended: servers have not
     begin = time.perf_counter()
     with (
         tempfile.TemporaryFile() as said,
@@ -96,7 +112,7 @@ def _run(words: Sequence[str]) -> tuple[float, float, str]:
     if process.returncode:
         reason = f"{words} ended with {process.returncode}: {text[-500:]}"
         raise RuntimeError(reason)
-    return elapsed, most, text
+    return Looked(elapsed, _children_cpu_s() - cpu_s, most), text
 
 
 def _drop_pages(path: Path) -> None:
@@ -106,19 +122,19 @@ def _drop_pages(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _inspect(name: str, directory: Path, keys: int) -> tuple[float, float]:
+def _inspect(name: str, directory: Path, keys: int) -> Looked:
     words = [sys.executable, *(word.format(directory=directory) for word in WORDS[name])]
-    seconds, anon_mb, said = _run(words)
+    looked, said = _run(words)
     found = json.loads(said)
     if name == "stats":
         assert sum(one["keys"] for one in found["types"].values()) == keys, "it missed some"
-    progress(f"{name}: {seconds:.1f} s, RssAnon {anon_mb:.0f} MiB")
-    return seconds, anon_mb
+    progress(f"{name}: {looked.seconds:.1f} s, of a core {looked.cpu_s:.1f} s, RssAnon {looked.anon_mb:.0f} MiB")
+    return looked
 
 
-def _ours(keys: int, options: Options, versions: dict[str, str]) -> dict[str, list[tuple[float, float]]]:
+def _ours(keys: int, options: Options, versions: dict[str, str]) -> dict[str, list[Looked]]:
     """Load, look, stop the server, look again."""
-    runs: dict[str, list[tuple[float, float]]] = {"stats": [], "bigkeys": [], COLD: []}
+    runs: dict[str, list[Looked]] = {"stats": [], "bigkeys": [], COLD: []}
     with options.directory() as scratch:
         server = launch(OURS, scratch / OURS)
         try:
@@ -140,7 +156,7 @@ def _ours(keys: int, options: Options, versions: dict[str, str]) -> dict[str, li
     return runs
 
 
-def _rival(keys: int, options: Options, versions: dict[str, str]) -> list[tuple[float, float]]:
+def _rival(keys: int, options: Options, versions: dict[str, str]) -> list[Looked]:
     """The same keys, and redis-cli's way to learn of them."""
     runs = []
     with options.directory() as scratch:
@@ -152,9 +168,9 @@ def _rival(keys: int, options: Options, versions: dict[str, str]) -> list[tuple[
                 client.fill(_chunks(keys))
             server.settle()
             for _ in range(options.repeats):
-                seconds, anon_mb, _ = _run(["redis-cli", "-p", str(server.port), "--bigkeys"])
-                progress(f"redis-cli --bigkeys: {seconds:.1f} s")
-                runs.append((seconds, anon_mb))
+                looked, _ = _run(["redis-cli", "-p", str(server.port), "--bigkeys"])
+                progress(f"redis-cli --bigkeys: {looked.seconds:.1f} s")
+                runs.append(looked)
         finally:
             server.kill()
     return runs
@@ -169,11 +185,12 @@ def run(options: Options) -> Result:
     rows = []
     for name, taken in runs.items():
         figures = {
-            "s": median([seconds for seconds, _ in taken]),
-            "RssAnon, MiB": max(anon_mb for _, anon_mb in taken),
+            "s": median([looked.seconds for looked in taken]),
+            "s of a core": median([looked.cpu_s for looked in taken]),
+            "RssAnon, MiB": max(looked.anon_mb for looked in taken),
         }
         bar = Bar("s", BAR_S, at_least=False) if name == "stats" else None
-        rows.append(Row(name, figures, bar, {name: taken}))
+        rows.append(Row(name, figures, bar, {name: [looked._asdict() for looked in taken]}))
     memory = [
         Row(row.case, {"RssAnon, MiB": row.figures["RssAnon, MiB"]}, Bar("RssAnon, MiB", BAR_ANON_MB, at_least=False))
         for row in rows
