@@ -104,11 +104,12 @@ class ReadOnly(Reader):
     It is one moment: the batch that ended at `lsn`, which is LMDB's snapshot number `txnid`.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, is_walk: bool = False) -> None:
+        """Open; for a walk over most of it the kernel reads ahead, which point reads do not want (see `store`)."""
         self._directory = directory
         try:
             self._env = lmdb.open(
-                str(directory), map_size=MAP_BYTES_DEFAULT, max_dbs=32, readonly=True, create=False, readahead=False, max_readers=READERS_MAX,
+                str(directory), map_size=MAP_BYTES_DEFAULT, max_dbs=32, readonly=True, create=False, readahead=is_walk, max_readers=READERS_MAX,
             )  # fmt: skip
         except lmdb.Error as error:
             raise StorageError(f"data.mdb cannot be opened: {error}") from error
