@@ -4,10 +4,11 @@ Theory. A reply leaves when what it tells is as safe as was promised: under ``ap
 ``synchronous-replicas`` on those of so many replicas. Replies that cannot leave at once stand here with the address that the log had when
 they were made; a sync serves all that came before it, and while it is under way the loop goes on.
 
-What a server or an operator asks of this one tells nothing of the data (`_TELL_NO_DATA`) and does not wait for replicas: else a
-replica that is gone could not come back, and nobody could find out why all stand still.
+What a server, Sentinel or an operator asks of this one tells nothing of the data (`_TELL_NO_DATA`) and does not wait for replicas: else
+a replica that is gone could not come back, no other server could take this one's place, and nobody could find out why all stand still.
 
-Laws: behind replies that wait, all wait; one sync of the log at a time; a failed sync ends the process.
+Laws: behind replies that wait, all wait; one sync of the log at a time; a failed sync ends the process; who waits for replicas is cut
+off when this server becomes one: nobody will say whether what he wrote lives on.
 
 It belongs to the server's room: one room, several files.
 """
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 _QUICK_SYNC_US: Final = 1000  # syncs that take longer are left to a thread
 _TELL_NO_DATA: Final = frozenset(
-    (b"PING", b"AUTH", b"HELLO", b"REPLCONF", b"PSYNC", b"ROLE", b"INFO", b"CONFIG", b"CLIENT", b"COMMAND", b"REPLICAOF", b"FAILOVER", b"SHUTDOWN")
+    (b"PING", b"AUTH", b"HELLO", b"REPLCONF", b"PSYNC", b"ROLE", b"INFO", b"CONFIG", b"CLIENT", b"COMMAND", b"REPLICAOF", b"SLAVEOF", b"FAILOVER",
+     b"SHUTDOWN", b"PUBLISH", b"SUBSCRIBE", b"MULTI", b"EXEC")
 )  # fmt: skip
 
 
@@ -44,10 +46,18 @@ class Barrier:
         self._syncing: Future[int] | None = None
         self._sync_us = 0.0  # how long a sync of the log takes, running mean
         self._sync_began_ns = 0
+        self._passing: list[Session] = []  # of the batch: who asks for no data
+        self._is_strict = False  # at its beginning replies had to wait for replicas
 
     def __bool__(self) -> bool:
         """Tell whether replies wait."""
         return bool(self._waiting)
+
+    def begin(self, sessions: list[Session]) -> None:
+        """Look at what a batch is going to ask."""
+        self._is_strict = self._server.store.record_flags != 0
+        if self._server.config.synchronous_replicas:
+            self._passing = [one for one in sessions if _asks_for_no_data(one) and not self.is_waiting(one)]
 
     def must_wait(self) -> bool:
         """Tell whether replies made now have to wait. Raises SyncFailed."""
@@ -58,6 +68,7 @@ class Barrier:
             self._waiting
             or (config.appendfsync == "always" and store.wal.synced_lsn < store.wal.end_lsn and not self._sync_here())
             or (store.record_flags and self._replicated_lsn() < store.wal.end_lsn)
+            or (self._is_strict and store.is_copy)
         )
 
     def _replicated_lsn(self) -> int:
@@ -67,11 +78,23 @@ class Barrier:
 
     def keep_batch(self, sessions: list[Session], lsn: int) -> list[Session]:
         """As `keep` for the sessions of a batch; return those whose replies need not wait for replicas."""
-        passing = []
-        if self._server.store.record_flags:
-            passing = [session for session in sessions if _tells_no_data(session) and not self.is_waiting(session)]
-        self.keep([session for session in sessions if session not in passing], lsn)
+        passing, self._passing = self._passing, []
+        free = set(passing)
+        waiting = [session for session in sessions if session not in free]
+        if self._is_strict and self._server.store.is_copy:  # it has become a replica in the middle of the batch
+            self._is_strict = False
+            for session in waiting:
+                session.kill()
+        else:
+            self.keep(waiting, lsn)
         return passing
+
+    def refuse(self) -> None:
+        """Cut off who waits for replicas, because this server becomes one."""
+        waiting, self._waiting = self._waiting, deque()
+        for _, kept in waiting:
+            for session, _ in kept:
+                session.kill()
 
     def keep(self, sessions: list[Session], lsn: int) -> None:
         """Keep the replies of these sessions until the log is safe up to `lsn`."""
@@ -173,11 +196,10 @@ class Barrier:
         self._syncer.shutdown()
 
 
-def _tells_no_data(session: Session) -> bool:
-    """Tell whether what the batch has for a session is the reply to one request that asks for no data, and nothing else."""
-    return (
-        session.run_now == 1
-        and bool(session.last_words)
-        and session.last_words[0].upper() in _TELL_NO_DATA
-        and not session.gate & (Gate.LISTENS | Gate.MONITORS)
+def _asks_for_no_data(session: Session) -> bool:
+    """Tell whether nothing that a session has asked, and nothing that is on its way to it, is of the data."""
+    return not (session.pushed or session.gate & (Gate.LISTENS | Gate.MONITORS)) and all(
+        words[0].upper() in _TELL_NO_DATA
+        for words in (*session.requests, *(words for _, words in session.queued))
+        if words
     )

@@ -45,8 +45,8 @@ class Role:
     def apply(self) -> None:
         """Let the executor know what this server is, and how the link to its primary is."""
         executor, config = self._server.executor, self._server.config
-        self._server.store.record_flags = WANTS_SYNC if config.synchronous_replicas else 0
         executor.is_copy = self._server.store.is_copy
+        self._server.store.record_flags = WANTS_SYNC if config.synchronous_replicas and not executor.is_copy else 0
         executor.events.note(() if executor.is_copy else self._wanted_events())
         if executor.is_copy:
             is_up = self.link is not None and self.link.following.is_up
@@ -81,6 +81,7 @@ class Role:
         if self.link is not None:
             self.link.stop()
             self.link = None
+        is_strict = self._server.store.record_flags != 0
         try:
             if address is None:
                 control = self._server.store.control
@@ -93,6 +94,8 @@ class Role:
             log.warning("MASTER MODE enabled")
         else:
             log.warning("Connecting to MASTER %s:%d: this server is its replica now", *address)
+            if is_strict:
+                self._server.barrier.refuse()
             self._server.executor.refuse_waiters(ReplyError(errors.UNBLOCKED_BY_ROLE))
             self.connect(takes_over=takes_over)
 

@@ -151,6 +151,7 @@ class RedisServer:
             return
         if self._is_cold:
             self._warm(sessions)
+        self.barrier.begin(sessions)
         try:
             left = self.executor.run(sessions, now_us())
             must_wait = self.barrier.must_wait()
