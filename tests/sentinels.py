@@ -5,7 +5,8 @@ Laws:
 - Everybody reaches a server through its `Proxy`, whose port it announces: so each can be cut off without its knowing.
 - Sentinel asks and tells oftener than it does by default (`PERIODS`). What decides is the same, but it then knows the replicas'
   offsets as they are: with its ten seconds between two INFO it may choose the replica that has less, and a write that WAIT has
-  counted on the other is lost, with any server.
+  counted on the other is lost, with any server. And it connects to a new primary at once: with its second between two attempts
+  it may call one down that it has not yet talked to, and fail over again.
 - A writer counts a write as acknowledged when the server has said so, and keeps the moment.
 
 As in `servers`: processes are ended by pid, and waiting is for a condition, with an end.
@@ -43,7 +44,7 @@ FAILOVER_TIMEOUT_MS = 2000  # twice that lies between two failovers
 WAIT_SECONDS_MAX = 30.0
 CLIENT_SECONDS = 0.5  # how long a client waits for a server that is stopped or cut off
 PAUSE_SECONDS = 0.002  # between two writes of a client
-PERIODS = {"info-period": 200, "publish-period": 200, "tilt-trigger": 10_000}
+PERIODS = {"ping-period": 200, "info-period": 200, "publish-period": 200, "tilt-trigger": 10_000}
 READ_BYTES = 1 << 16
 
 
