@@ -145,7 +145,7 @@ def _refuse_if_promised(directory: Path, bases: list[int], end_lsn: int) -> None
             ):
                 text = (
                     f"the log is damaged at {end_lsn:016x}: a record that had been synced is not whole, and records follow it. "
-                    "Run `lmdbredis wal DIR` to see it, and restore a backup"
+                    "Run `lmdbredis wal cat DIR` to see it, and restore a backup"
                 )
                 raise StorageError(text)
             at += 1

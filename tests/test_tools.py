@@ -10,6 +10,8 @@ import json
 import random
 import shlex
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import lmdb
@@ -18,7 +20,7 @@ import pytest
 from lmdbredis.snapshots import ReadOnly
 from tests.crash import Engine, Load
 from tests.readme import tool_commands
-from tests.servers import Lmdbredis
+from tests.servers import ROOT, Lmdbredis
 from tests.tool_stores import BROKEN, PAGE, contents, edit, make, several, tool
 from tools.main import parser
 
@@ -226,6 +228,41 @@ def test_no_store(tmp_path: Path, command: list[str]):
         places.append(tmp_path / "foreign")
     for status, said in several(*(line(command, directory) for directory in places)):
         assert (status, said.startswith("lmdbredis: ")) == (2, True), said
+
+
+_ENDINGS = """
+import os, signal, sys
+from lmdbredis.errors import StorageError
+from tools.child import Damaged, apart
+
+def raising(error):
+    raise error
+
+for work in (
+    lambda report: {"a": 1}, lambda report: os.kill(os.getpid(), signal.SIGSEGV), lambda report: os._exit(3),
+    lambda report: raising(StorageError("none")), lambda report: raising(Damaged("bad")), lambda report: [][1],
+    lambda report: raising(BrokenPipeError()), lambda report: raising(MemoryError()), lambda report: sys.exit(2),
+):
+    try:
+        print("returned", apart(work))
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_endings_of_a_child():
+    """However the process that reads pages ends, its parent learns of it: an answer, a refusal, or a line that says how."""
+    done = subprocess.run(
+        [sys.executable, "-c", _ENDINGS], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    died = "Damaged data.mdb: the engine did not survive its pages"
+    undecoded = "Damaged data.mdb: rows that cannot be decoded"
+
+    assert [
+        "returned {'a': 1}", f"{died} (SIGSEGV)", f"{died} (it ended without a word)", "StorageError none", "Damaged bad",
+        f"{undecoded} (IndexError: list index out of range)", "BrokenPipeError ", f"{undecoded} (MemoryError: )",
+        f"{died} (it ended without a word)",
+    ] == done.stdout.splitlines()  # fmt: skip
 
 
 def test_help():

@@ -182,8 +182,7 @@ def look(directory: Path, database: int, most: int, report: Report) -> dict[str,
 
 def run_bigkeys(given: argparse.Namespace) -> int:
     """Print the answer; return the exit status. Raises StorageError, Damaged."""
-    with progress("reading rows") as shown:
-        found = apart(partial(look, given.directory, given.db, given.top), shown)
+    found = apart(partial(look, given.directory, given.db, given.top), progress)
     told = found.pop("moment")
     if given.json:
         print_object(found)

@@ -149,8 +149,7 @@ class _Counted:
 def _rows_in_a_child(directory: Path) -> dict[str, Any]:
     """Return what `_rows` finds, or that it did not survive what it read."""
     try:
-        with progress("reading rows") as shown:
-            found: dict[str, Any] = apart(partial(_rows, directory), shown)
+        found: dict[str, Any] = apart(partial(_rows, directory), progress)
     except Damaged as error:
         fault = f"{error}; `python -m lmdb verify data.mdb` tells which"
         return {"lsn": 0, "as_of": None, "faults": [fault]}

@@ -19,13 +19,11 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, Final, TextIO
 
 from lmdbredis.errors import StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _REPORT_S: Final = 0.1  # between two reports
 
@@ -55,11 +53,18 @@ class Report:
             self._send({"rows": self._rows, "total": self._total})
 
 
-def apart(work: Callable[[Report], Any], progress: Callable[[int, int | None], None] | None = None) -> Any:
+Told = Callable[
+    [int, "int | None"], None
+]  # called with the number of rows that were read so far, and of all where that is known
+
+
+def apart(
+    work: Callable[[Report], Any], progress: Callable[[], AbstractContextManager[Told | None]] = nullcontext
+) -> Any:
     """Do the work in a child and return what it returns, which JSON must be able to hold.
 
-    `progress` is called with the number of rows that were read so far, and of all, where that is known. Raises StorageError as the work does, BrokenPipeError
-    if nobody reads what it prints, and Damaged.
+    `progress` is entered after the fork, since it may start threads. Raises StorageError as the work does, BrokenPipeError if
+    nobody reads what it prints, and Damaged.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -74,11 +79,11 @@ def apart(work: Callable[[Report], Any], progress: Callable[[int, int | None], N
     os.close(sender)
     ending: dict[str, Any] = {}
     try:
-        with os.fdopen(receiver, encoding="utf-8") as file:
+        with os.fdopen(receiver, encoding="utf-8") as file, progress() as told:
             for line in file:
                 ending = json.loads(line) if line.endswith("\n") else {}
-                if progress is not None and "rows" in ending:
-                    progress(ending["rows"], ending["total"])
+                if told is not None and "rows" in ending:
+                    told(ending["rows"], ending["total"])
     except BaseException:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

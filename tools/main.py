@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     except Damaged as error:
         hint = "" if given.command in {"wal", "verify", "restore"} else "; `lmdbredis check DIR` tells more"
-        print(json.dumps({"broken": str(error)}) if given.json else f"broken: {error}{hint}")
+        print(json.dumps({"broken": str(error)}) if getattr(given, "json", False) else f"broken: {error}{hint}")
         return BROKEN
     except (StorageError, OSError) as error:
         print(f"lmdbredis: {error}", file=sys.stderr)

@@ -16,14 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from rich.table import Table
 
 SHOWN_BYTES: Final = 200  # of a value, but for --all
 _LINES_AT_ONCE: Final = 1000
@@ -125,6 +121,10 @@ class Sheet:
 
     def rich(self) -> Table:
         """Return it as `rich` draws it."""
+        from rich import box  # noqa: PLC0415 -- a tenth of a second that only a person waits for
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
         made = Table(title=Text(self.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for name in self.columns:
             made.add_column(
@@ -137,12 +137,14 @@ class Sheet:
 
 def print_sheets(*sheets: Sheet) -> None:
     """Print tables, as standard output likes them."""
-    console = Console() if sys.stdout.isatty() else None
-    for at, sheet in enumerate(sheets):
-        if console is not None:
-            console.print(sheet.rich())
-        else:
-            print("\n".join([""] * bool(at) + sheet.lines()))
+    if not sys.stdout.isatty():
+        print("\n".join("\n".join([""] * bool(at) + sheet.lines()) for at, sheet in enumerate(sheets)))
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console()
+    for sheet in sheets:
+        console.print(sheet.rich())
 
 
 def print_object(content: dict[str, Any]) -> None:
@@ -180,12 +182,15 @@ class Lines:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int | None], None] | None]:
+def progress() -> Iterator[Callable[[int, int | None], None] | None]:
     """Show how many rows were read while the block runs, if a person watches; else there is nothing to call."""
     if not (sys.stderr.isatty() and sys.stdout.isatty()):
         yield None
         return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(what, total=None)
+        task = shown.add_task("reading rows", total=None)
         yield lambda rows, total: shown.update(task, completed=rows, total=total)

@@ -341,8 +341,7 @@ def _sheets(found: dict[str, Any]) -> list[Sheet]:
 
 def run_stats(given: argparse.Namespace) -> int:
     """Print the answer; return the exit status. Raises StorageError, Damaged."""
-    with progress("reading rows") as shown:
-        found = apart(partial(look, given.directory, given.delimiter, given.db, given.top), shown)
+    found = apart(partial(look, given.directory, given.delimiter, given.db, given.top), progress)
     told = found.pop("moment")
     if given.json:
         print_object(found)
