@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.results import RESULTS
 
 ORDER = (
-    "throughput", "always", "order", "restart", "latency", "larger_than_memory", "expiry", "inspection",
-    "scripts", "streams", "fanout", "waiting",
+    "throughput", "always", "order", "restart", "failover", "latency", "larger_than_memory", "expiry", "inspection",
+    "scripts", "streams", "fanout", "waiting", "replication",
 )  # fmt: skip
 COMMANDS_SHOWN = 6  # more are folded
 MARKS = {"pass": "pass", "miss": "**miss**", "": ""}
