@@ -20,6 +20,7 @@ Rooms, top to bottom:
     __main__                                                the command line
     throughput always order restart latency                 one question each: `run(options) -> Result`
     larger_than_memory expiry scripts streams fanout waiting
+    inspection replication failover
     duel                                                    the same load at both servers, in turn
     load probe crowd                                        redis-benchmark; clients that wait; many clients in one process
     servers limits client                                   processes, memory limits, a raw client
