@@ -2,7 +2,7 @@
 
 Theory. One coroutine connects, says who it is (PING, AUTH, REPLCONF), asks to go on where the own log ends (PSYNC), and takes what
 comes: records of the log, or first a snapshot, which is written beside the own data and put in its place when it is whole
-(`install`). Until then the old data is served. When the link breaks it begins again a second later.
+(`install`). Until then the old data is served. When the link breaks it begins again a moment later.
 
 Laws:
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -35,10 +36,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lmdbredis")
 
-_AGAIN_S: Final = 1.0
+_AGAIN_S: Final = 0.2
+_LOOK_S: Final = 1.0  # while something is waited for that shows no progress
 _READ_BYTES: Final = 256 << 10
 _BUFFER_BYTES: Final = 1 << 20
 _CONNECT_S: Final = 5.0
+_CONTINUE: Final = re.compile(r"\+CONTINUE ([0-9a-f]{40})")
+# The history's name, the snapshot's lsn, the name before and up to where it held, where the log begins.
+_FULL_RESYNC: Final = re.compile(r"\+FULLRESYNC ([0-9a-f]{40}) (\d{1,18}) ([0-9a-f]{40}) (\d{1,18}) (\d{1,18})")
 _LOGGED_EVERY: Final = 1 << 30  # bytes of a snapshot between two lines of the log
 
 
@@ -57,6 +62,7 @@ class Link:
         self._acked = (-1, -1)  # lsn, on disk
         self._wants_sync = False  # the other server waits for what is on disk here
         self.received_bytes = 0
+        self._noted = ""  # why the link ended last
         self._task = server.loop.create_task(self._run())
 
     def stop(self) -> None:
@@ -86,11 +92,9 @@ class Link:
                 await self._connect()
                 await self._go_on()
             except (LinkFailed, StorageError, OSError, asyncio.IncompleteReadError, TimeoutError) as error:
-                log.warning(
-                    "Connection with master %s:%d lost: %s", following.host, following.port, error or "no answer"
-                )
+                self._note(f"Connection with master {following.host}:{following.port} lost: {error or 'no answer'}")
             except DiskFull as full:
-                log.warning("The disk is full (%s): nothing more can be copied", full)
+                self._note(f"The disk is full ({full}): nothing more can be copied")
             except SyncFailed as failure:
                 self._server.die(failure)
             except asyncio.CancelledError:
@@ -104,13 +108,20 @@ class Link:
             self._server.role.failover.failed()
             await asyncio.sleep(_AGAIN_S)
 
+    def _note(self, failure: str) -> None:
+        """Log why the link has ended, once for a while in which it ends so again and again."""
+        level = logging.DEBUG if failure == self._noted else logging.WARNING
+        self._noted = failure
+        log.log(level, "%s", failure)
+
     # --- saying who one is ---------------------------------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
         """Connect and introduce oneself. Raises LinkFailed, OSError, TimeoutError."""
         following, config = self.following, self._server.config
         following.become(CONNECTING, clock_ms())
-        log.info("Connecting to MASTER %s:%d", following.host, following.port)
+        if not self._noted:
+            log.info("Connecting to MASTER %s:%d", following.host, following.port)
         opening = asyncio.open_connection(following.host, following.port, limit=_BUFFER_BYTES)
         self._reader, self._writer = await asyncio.wait_for(opening, _CONNECT_S)
         answer = await self._ask("PING")
@@ -140,7 +151,10 @@ class Link:
     async def _line(self) -> bytes:
         """Return the next line that is not empty. Raises IncompleteReadError."""
         while True:
-            line = await self._reader.readuntil(b"\n")
+            try:
+                line = await self._reader.readuntil(b"\n")
+            except asyncio.LimitOverrunError as error:
+                raise LinkFailed("what comes is no line") from error
             self.following.heard_ms = clock_ms()
             if line.strip():
                 return line.strip()
@@ -171,14 +185,16 @@ class Link:
         if self.following.takes_over and last is not None:
             words = (*words, "FAILOVER")
         answer = (await self._ask("PSYNC", store.control.replid, lsn, *words)).decode("latin-1").split()
-        if answer[0] == "+CONTINUE":
-            self._take_history(answer[1] if len(answer) > 1 else store.control.replid)
+        if found := _CONTINUE.fullmatch(" ".join(answer)):
+            self._take_history(found[1])
             log.info("Successful partial resynchronization with master, from lsn %016x", lsn)
-        elif answer[0] == "+FULLRESYNC" and len(answer) == 5:
-            lsn = await self._copy(fmt.Control(answer[1], answer[3], int(answer[4]), int(answer[2])))
+        elif found := _FULL_RESYNC.fullmatch(" ".join(answer)):
+            replid, copy_lsn, replid2, replid2_lsn, first_lsn = found.groups()
+            lsn = await self._copy(fmt.Control(replid, replid2, int(replid2_lsn), int(copy_lsn)), int(first_lsn))
         else:
             raise LinkFailed(f"it answers PSYNC with {' '.join(answer)}")
         self.following.become(CONNECTED, clock_ms())
+        self._noted = ""
         self.following.takes_over = False
         self._server.role.apply()
         self._server.role.failover.succeeded()
@@ -222,8 +238,11 @@ class Link:
 
     # --- a snapshot ----------------------------------------------------------------------------------------------------------------------
 
-    async def _copy(self, control: fmt.Control) -> int:
-        """Take a snapshot and put it in the place of what is here; return its lsn. Raises what `_go_on` does."""
+    async def _copy(self, control: fmt.Control, first_lsn: int) -> int:
+        """Take a snapshot and put it in the place of what is here; return its lsn. Raises what `_go_on` does.
+
+        The other server's log begins at `first_lsn`.
+        """
         server, following, directory = self._server, self.following, self._server.store.directory
         following.become(SYNC, clock_ms())
         following.copied_bytes = following.copy_bytes = 0
@@ -236,7 +255,7 @@ class Link:
         log.info("MASTER <-> REPLICA sync: receiving %d bytes from master", size_bytes)
         await self._file(place / "data.mdb", size_bytes)
         control = _named(control, place / "data.mdb")
-        diverged_lsn = self._diverged_lsn(control)
+        diverged_lsn = self._diverged_lsn(control, first_lsn)
         await self._apart(partial(install.seal, directory, server.store.disk, control, diverged_lsn))
         server.exchange()
         if server.store.diverged:
@@ -249,14 +268,20 @@ class Link:
         log.info("MASTER <-> REPLICA sync: Finished with success")
         return control.lsn
 
-    def _diverged_lsn(self, control: fmt.Control) -> int | None:
-        """Return where the own log parts from the history that comes, None if it holds nothing else, or was another history."""
-        own, end_lsn = self._server.store.control, self._server.store.wal.end_lsn
+    def _diverged_lsn(self, control: fmt.Control, first_lsn: int) -> int | None:
+        """Return where the own log parts from the history that comes, None if it holds nothing else, or was another history.
+
+        A log that ends before the other one begins is taken for what that one had, too: it was only away for too long.
+        """
+        store = self._server.store
+        own, end_lsn = store.control, store.wal.end_lsn
         if own.replid == control.replid2 and end_lsn > control.replid2_lsn:
             return control.replid2_lsn
-        if own.replid == control.replid:
-            return min(end_lsn, control.lsn)
-        return None
+        if own.replid not in {control.replid, control.replid2} or end_lsn < first_lsn:
+            return None
+        if shipping.last_record(store.wal.directory, end_lsn) is None:
+            return None
+        return min(end_lsn, control.lsn)
 
     async def _size(self) -> int:
         """Return the size that is told before bytes."""
@@ -294,7 +319,7 @@ class Link:
         done = self._server.loop.run_in_executor(None, work)
         while not done.done():
             with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(done), _AGAIN_S)
+                await asyncio.wait_for(asyncio.shield(done), _LOOK_S)
             self.following.heard_ms = clock_ms()
         done.result()
 
