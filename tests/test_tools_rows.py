@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 from lmdbredis import format as fmt
 from lmdbredis import pattern as glob
 from lmdbredis.snapshots import ReadOnly
+from lmdbredis.table import after_prefix
 from tests.crash import Engine, Load, dump
 from tests.servers import ROOT, Lmdbredis
 from tests.tool_stores import NOW_MS, SECONDS_MAX, contents, several, tool
@@ -378,7 +380,8 @@ def test_get_as_a_person_sees_it(rich: Path):
     said = [text for _, text in lines]
     for text in said:
         assert "\x1b" not in text
-    assert "... (50000 bytes)" in said[0]
+    assert said[0].startswith("large:1: string, 50,000 bytes\n")
+    assert r"\x00" * 2000 + "... --all shows the rest" in said[0]
     assert r"\x00" * 50_000 in said[1]
     assert "  ... 200 more: --all shows them" in said[2]
     assert ["  299  299", "  0  0"] == [said[3].splitlines()[300], said[3].splitlines()[1]]
@@ -390,6 +393,26 @@ def test_get_as_a_person_sees_it(rich: Path):
     assert "    consumer ann, " in said[5]
     assert r"\x1b[31mred\xff: string, 4 bytes" in said[6]
     assert "lmdbredis: there is no key nobody in database 0\n" == said[7]
+
+
+def test_get_of_rows_that_are_gone(rich: Path, tmp_path: Path):
+    """A key whose rows are not all there is not shown as if it were whole: status 1, whatever is left is shown."""
+    shutil.copytree(rich, tmp_path / "store")
+    with lmdb.open(str(tmp_path / "store"), map_size=1 << 30, max_dbs=32) as env:
+        for key, table in ((b"large:1", fmt.CHUNKS), (b"list", fmt.LISTS)):
+            cell, _ = cells(rich)[key]
+            handle = env.open_db(fmt.TABLE_NAMES[table])
+            with env.begin(write=True) as transaction, transaction.cursor(handle) as cursor:
+                if cursor.set_range(after_prefix(cell[1:9])):
+                    assert cursor.prev()
+                else:
+                    assert cursor.last()
+                cursor.delete()
+    for key, more in (("large:1", "bytes, there are 48960"), ("list", "elements, there are 299")):
+        for option in ("--all", "--json"):
+            status, said = tool("get", tmp_path / "store", key, option)
+            assert (1, True) == (status, more in said), said
+    assert "  298  298" in tool("get", tmp_path / "store", "list", "--all")[1]
 
 
 # --- moments, slices, servers -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import format as fmt
 from lmdbredis.words import format_entry_id, format_float
 
-from .child import apart
+from .child import Damaged, apart
 from .keys import described
 from .options import MISSING, OK, add_command, add_database, add_json, count, name
 from .show import SHOWN_BYTES, Lines, as_text, counted, lasting, note, number, printable, short
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .options import Commands
 
 _SHOWN_ELEMENTS: Final = 100
+_SHOWN_STRING_BYTES: Final = 2000
 
 Element = dict[str, Any]  # its parts by name: bytes, numbers, or what stands under it
 
@@ -35,12 +36,24 @@ def _id(entry_id: int) -> bytes:
     return format_entry_id(entry_id)
 
 
-def _string(view: View, cell: bytes) -> bytes:
-    """Return a string, whole. Raises Damaged."""
+def _string(view: View, cell: bytes, most: int | None) -> bytes:
+    """Return a string, the first `most` bytes of it at least. Raises Damaged."""
     if cell[0] & fmt.TYPE_MASK == fmt.STRING:
         return cell[fmt.body_offset(cell) :]
-    ident, _ = fmt.unpack_chunks_head(cell)
-    return b"".join(row for _, row in view.rows(fmt.CHUNKS, fmt.pack_u64(ident)))
+    ident, length = fmt.unpack_chunks_head(cell)
+    value = bytearray()
+    for _, row in view.rows(fmt.CHUNKS, fmt.pack_u64(ident)):
+        value += row
+        if most is not None and len(value) >= most:
+            return bytes(value)
+    _compare(view, length, len(value), "bytes")
+    return bytes(value)
+
+
+def _compare(view: View, said: int, there: int, what: str) -> None:
+    """Raise Damaged if a key says other than its rows, which were read to their end at the same moment."""
+    if said != there and view.is_one_moment:
+        raise Damaged(f"the key says that it has {said} {what}, there are {there}")
 
 
 def _hash(view: View, owner: bytes, _: bytes) -> Iterator[Element]:
@@ -133,48 +146,52 @@ def _head(one: dict[str, Any], now_ms: int) -> str:
 
 def _get(given: argparse.Namespace, report: Report) -> str | None:
     """Print the key; return the moment, None if there is no such key. Raises StorageError, Damaged, BrokenPipeError. In a child."""
-    out = Lines()
-    with View(given.directory, report) as view:
+    with View(given.directory, report) as view, Lines() as out:
         cell = view.key(given.db, given.key)
         if cell is None:
             return None
         one = described(given.key, cell)
-        if "bytes" in one:
-            value = _string(view, cell)
-            if given.json:
-                one["value"] = as_text(value)
+        is_whole = given.all or given.json
+        value = _string(view, cell, None if is_whole else _SHOWN_STRING_BYTES) if "bytes" in one else b""
         if one["type"] == "stream":
             one["last_id"] = _id(fmt.unpack_head(cell)[4]).decode()
         if given.json:
-            out.add_object(one | {"as_of": view.moment().as_object()})
+            more = {"value": as_text(value)} if "bytes" in one else {}
+            out.add_object(one | more | {"as_of": view.moment().as_object()})
         else:
             out.add(_head(one, view.now_ms))
-        limit = None if given.all else SHOWN_BYTES
         if "elements" in one:
-            owner = fmt.pack_u64(fmt.unpack_head(cell)[0])
-            elements = _ELEMENTS[cell[0] & fmt.TYPE_MASK](view, owner, cell)
-            shown = _print(out, islice(elements, given.limit), given, limit)
-            if shown < one["elements"] and not given.json:
-                out.add(f"  ... {number(one['elements'] - shown)} more: --all shows them")
-            if one["type"] == "stream":
-                _print(out, _groups(view, owner), given, limit)
+            _print_elements(view, cell, one, given, out)
         elif not given.json:
-            out.add(f"  {short(value, None if given.all else 10 * SHOWN_BYTES)}")
-        out.flush()
+            text = printable(value if given.all else value[:_SHOWN_STRING_BYTES])
+            is_cut = not given.all and one["bytes"] > _SHOWN_STRING_BYTES
+            out.add(f"  {text}{'... --all shows the rest' * is_cut}")
         return str(view.moment())
 
 
-def _print(out: Lines, elements: Iterator[Element], given: argparse.Namespace, limit: int | None) -> int:
-    """Print elements; return how many."""
+def _print_elements(view: View, cell: bytes, one: dict[str, Any], given: argparse.Namespace, out: Lines) -> None:
+    """Print the elements of a collection, as many as are wanted, and the groups of a stream. Raises Damaged."""
+    owner = fmt.pack_u64(fmt.unpack_head(cell)[0])
+    limit = None if given.all else SHOWN_BYTES
+    most = given.limit if given.limit is not None or given.all or given.json else _SHOWN_ELEMENTS
     shown = 0
-    is_cut = given.limit is None and not given.all and not given.json
-    for element in islice(elements, _SHOWN_ELEMENTS) if is_cut else elements:
-        if given.json:
-            out.add_object({part: _as_json(held) for part, held in element.items()})
-        else:
-            out.add(_line(element, limit))
+    for element in islice(_ELEMENTS[cell[0] & fmt.TYPE_MASK](view, owner, cell), most):
+        _print(element, given, out, limit)
         shown += 1
-    return shown
+    if most is None or shown < most:
+        _compare(view, one["elements"], shown, "elements")
+    elif shown < one["elements"] and not given.json:
+        out.add(f"  ... {number(one['elements'] - shown)} more: --all shows them")
+    if one["type"] == "stream":
+        for element in _groups(view, owner):
+            _print(element, given, out, limit)
+
+
+def _print(element: Element, given: argparse.Namespace, out: Lines, limit: int | None) -> None:
+    if given.json:
+        out.add_object({part: _as_json(held) for part, held in element.items()})
+    else:
+        out.add(_line(element, limit))
 
 
 def run_get(given: argparse.Namespace) -> int:

@@ -62,8 +62,8 @@ def _long(key: bytes, one: dict[str, Any], now_ms: int) -> str:
 
 def _list(given: argparse.Namespace, report: Report) -> str:
     """Print the keys; return the moment. Raises StorageError, Damaged, BrokenPipeError. In a child."""
-    out, shown = Lines(), 0
-    with View(given.directory, report) as view:
+    shown = 0
+    with View(given.directory, report) as view, Lines() as out:
         for key, cell in found(view, given.db, given.pattern):
             if shown == given.limit:
                 break
@@ -77,7 +77,6 @@ def _list(given: argparse.Namespace, report: Report) -> str:
         moment = view.moment()
         if given.json:
             out.add_object({"as_of": moment.as_object(), "keys": shown})
-        out.flush()
         return f"{counted(shown, 'key')} {moment}"
 
 

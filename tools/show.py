@@ -14,7 +14,7 @@ import json
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -158,10 +158,16 @@ def note(text: str) -> None:
 
 
 class Lines:
-    """Standard output for many lines: they are written by the thousand, and always whole (law 3)."""
+    """Standard output for many lines: they are written by the thousand, and always whole (law 3). What was taken is not lost."""
 
     def __init__(self) -> None:
         self._held: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
 
     def add(self, line: str) -> None:
         """Take a line."""

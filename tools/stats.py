@@ -319,7 +319,9 @@ def _sheets(found: dict[str, Any]) -> list[Sheet]:
         gone = found["expired"]
         types.append(("expired, not removed yet", number(gone["keys"]), number(gone["elements"]), size(gone["bytes"])))
     if found.get("garbage_bytes"):
-        types.append(("of no key: to be reclaimed", "", "", size(found["garbage_bytes"])))
+        is_one_moment = found["as_of"]["from_lsn"] == found["as_of"]["lsn"]
+        what = "of no key: to be reclaimed" if is_one_moment else "of no key, or of one that came meanwhile"
+        types.append((what, "", "", size(found["garbage_bytes"])))
     prefixes = [
         (str(one["db"]), printable(one["prefix"].encode("latin-1")) or "(none)", number(one["keys"]), number(one["elements"]), size(one["bytes"]))
         for one in found["prefixes"]

@@ -117,6 +117,11 @@ class View:
         """Return the moment that was read so far."""
         return moment(self._directory, self._from_lsn, self.reader.lsn, self.reader.txnid)
 
+    @property
+    def is_one_moment(self) -> bool:
+        """Tell whether all that was read is of one snapshot."""
+        return self._from_lsn == self.reader.lsn
+
     def prefix(self, database: int) -> bytes | None:
         """Return what the rows of a database's keys begin with, None if it was never written to."""
         keyspace = self.keyspaces.get(database)
