@@ -335,6 +335,7 @@ CALL_WORD_TYPES: Final = "ERR Command arguments must be strings or integers"
 CALL_UNKNOWN: Final = "ERR Unknown command called from script"
 CALL_ARITY: Final = "ERR Wrong number of args calling command from script"
 CALL_REFUSED: Final = "ERR This Redis command is not allowed from script"
+CALL_STALE: Final = "ERR Can not execute the command on a stale replica"
 CALL_WRITES: Final = "ERR Write commands are not allowed from read-only scripts."
 # By the names that sandbox.lua calls them.
 SCRIPT_TEXTS: Final = {

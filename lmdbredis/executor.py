@@ -30,6 +30,7 @@ from lmdbredis import errors
 from lmdbredis.blocking import Wait
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed, shown
 from lmdbredis.lobby import HandlerFailed
+from lmdbredis.news import News, What
 from lmdbredis.registry import NO_AUTH, NO_MULTI, READ, STALE, TABLE, WRITE, Command, find
 from lmdbredis.resp import NO_REPLY, QUEUED, Raw, Several
 from lmdbredis.runs import BATCH_REQUESTS_MAX, LONG_REPLY_BYTES, SESSION_REQUESTS_MAX, Runs
@@ -130,6 +131,16 @@ class Executor(Runs):
         if self.keyspace.news:
             self.waiters.note(self.keyspace.news)
             self.keyspace.news.clear()
+        self._serve_readers()
+
+    def look_again(self, now_us: int) -> None:
+        """Serve who waits for keys, whichever they are: another state has taken the place of the one that was here. Between batches."""
+        self._begin(now_us)
+        self.waiters.note([News(What.ALL, database, b"") for database in self.keyspace.databases])
+        self._serve_readers()
+
+    def _serve_readers(self) -> None:
+        """Serve who waits for what came from the server that this one copies."""
         while self.waiters.ready:
             try:
                 self.serve()

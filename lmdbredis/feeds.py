@@ -49,6 +49,8 @@ _PART_BYTES: Final = 256 << 10
 _UNSENT_BYTES: Final = 1 << 20  # what a socket has not taken: more is not read from the log
 _SEND_BYTES: Final = 4 << 20
 NOTHING_KEPT: Final = 1 << 63
+# So far before an address the last record ends that a log has there, at the latest: a segment may have been all but begun.
+_RECORD_BEFORE: Final = fmt.SEGMENT_HEADER_BYTES + 1
 
 
 class Feed:
@@ -65,6 +67,11 @@ class Feed:
     def lsn(self) -> int:
         """Return the address of the next byte that it gets."""
         return self.outgoing.lsn if self.outgoing is not None else self.keep_lsn
+
+    @property
+    def needed_lsn(self) -> int:
+        """Return where it goes on if the connection breaks now."""
+        return min(self.replica.lsn, self.outgoing.lsn) if self.outgoing is not None else self.keep_lsn
 
 
 class Feeds:
@@ -86,9 +93,11 @@ class Feeds:
         return len(self._by_session)
 
     def keep_lsn(self) -> int:
-        """Return from where on the log is needed."""
+        """Return from where on the log is needed: where a replica may want to go on, and the record before, which is compared then."""
         lost = [lsn for lsn, _ in self._lost.values()]
-        return min([feed.lsn for feed in self._by_session.values()] + lost, default=NOTHING_KEPT)
+        return (
+            min([feed.needed_lsn for feed in self._by_session.values()] + lost, default=NOTHING_KEPT) - _RECORD_BEFORE
+        )
 
     # --- beginning -------------------------------------------------------------------------------------------------------------
 
@@ -98,6 +107,7 @@ class Feeds:
         replica = server.executor.replicas.of(session)
         session.gate |= Gate.REPLICATES
         feed = self._by_session[session] = Feed(replica)
+        server.loop.call_soon(server.role.apply)
         replica.heard_ms = clock_ms()
         if server.config.repl_disable_tcp_nodelay and session.address[-2:] != ":0":
             connection = server.connections[session.id]
@@ -126,7 +136,7 @@ class Feeds:
         if replid != control.replid and not (replid == control.replid2 and lsn <= control.replid2_lsn):
             return False
         bases = wal.segments(directory)
-        if last is None or lsn > store.wal.end_lsn or lsn < bases[0]:
+        if last is None or not last.lsn < lsn <= store.wal.end_lsn or lsn < bases[0]:
             return False
         begun = last.end_lsn + fmt.SEGMENT_HEADER_BYTES == lsn and last.end_lsn in bases
         return (last.end_lsn == lsn or begun) and shipping.agrees(directory, last)
@@ -143,7 +153,8 @@ class Feeds:
             copy.close()
             raise
         control = store.control
-        head = f"+FULLRESYNC {control.replid} {copy.lsn} {control.replid2} {control.replid2_lsn}\r\n"
+        first_lsn = wal.segments(store.wal.directory)[0]
+        head = f"+FULLRESYNC {control.replid} {copy.lsn} {control.replid2} {control.replid2_lsn} {first_lsn}\r\n"
         log.info(
             "Full resynchronization of replica %s: %d bytes, lsn %016x", self._name(feed), copy.size_bytes, copy.lsn
         )
@@ -263,7 +274,7 @@ class Feeds:
         if feed.outgoing is not None:
             feed.outgoing.close()
             kept_ms = self._server.config.repl_timeout_s * 1000
-            self._lost[self._name(feed)] = min(feed.replica.lsn, feed.lsn), clock_ms() + kept_ms
+            self._lost[self._name(feed)] = feed.needed_lsn, clock_ms() + kept_ms
         log.warning("Connection with replica %s lost.", self._name(feed))
 
     def let_go(self) -> None:

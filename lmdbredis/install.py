@@ -63,11 +63,11 @@ def finish(directory: Path, disk: Disk) -> str | None:
 
     Returns the name of the directory in which the old log was kept, if it was (law 3). Raises DiskFull, SyncFailed.
     """
-    place = incoming(directory)
+    place, old = incoming(directory), directory / "wal.old"
     if not (place / "CONTROL").exists():
         shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)  # all but this was done
         return None
-    old = directory / "wal.old"
     if (place / "data.mdb").exists():
         (directory / "lock.mdb").unlink(
             missing_ok=True

@@ -113,6 +113,8 @@ class RedisServer:
     def exchange(self) -> None:
         """Put the state that has come in the place of what is here. Raises StorageError, DiskFull, SyncFailed."""
         self._reopen(checkpoint=False)
+        self.executor.look_again(now_us())
+        self.send_heard()
 
     def reload(self) -> None:
         """Close and reopen the store: DEBUG RELOAD."""

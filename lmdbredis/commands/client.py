@@ -163,7 +163,9 @@ def _type(word: bytes) -> bytes:
 
 
 def _type_of(session: Session) -> bytes:
-    return b"pubsub" if session.gate & Gate.LISTENS else b"replica" if session.gate & Gate.MONITORS else b"normal"
+    if session.gate & Gate.LISTENS:
+        return b"pubsub"
+    return b"replica" if session.gate & (Gate.MONITORS | Gate.REPLICATES) else b"normal"
 
 
 def _line(cx: Context, session: Session, last_words: Sequence[bytes]) -> bytes:
@@ -173,7 +175,8 @@ def _line(cx: Context, session: Session, last_words: Sequence[bytes]) -> bytes:
     queued = session.queued if session.gate & Gate.IN_MULTI else None
     queued_bytes = sum(len(word) for _, words in queued or () for word in words)
     channels, patterns, shards = map(len, session.listens)
-    flags = "O" * bool(session.gate & Gate.MONITORS) + "P" * bool(session.gate & Gate.LISTENS)
+    flags = "S" * bool(session.gate & Gate.REPLICATES) + "O" * bool(session.gate & Gate.MONITORS)
+    flags += "P" * bool(session.gate & Gate.LISTENS)
     flags += "x" * (queued is not None) + "b" * bool(session.gate & STANDS) + "d" * session.is_stale
     flags += "U" * (session.address[-2:] == ":0") + "e" * session.no_evict + "T" * session.no_touch
     waiting_bytes = sum(len(word) for request in session.requests for word in request)

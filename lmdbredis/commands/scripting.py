@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.arguments import integer
 from lmdbredis.errors import (
+    MASTER_DOWN,
     NEGATIVE_KEYS,
     NO_SCRIPT,
     NOT_BUSY,
@@ -69,6 +70,8 @@ def _run(cx: Context, script: Script, count: int, words: Sequence[bytes], *, rea
             raise ReplyError(SCRIPT_MAY_WRITE)
         if executor.no_writes is not None:
             raise ReplyError(executor.no_writes)
+    if executor.masks_all and not script.allows_stale:
+        raise ReplyError(MASTER_DOWN)
     value = executor.scripting.run(script, count, words, read_only=read_only)
     if value.__class__ is ReplyError:
         raise value

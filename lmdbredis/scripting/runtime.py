@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import errors
 from lmdbredis.blocking import Wait
 from lmdbredis.errors import ReplyError
-from lmdbredis.registry import NOSCRIPT, TABLE, Command, Context
+from lmdbredis.registry import NOSCRIPT, STALE, TABLE, Command, Context
 from lmdbredis.resp import OK
 from lmdbredis.scripting import bits, convert
 from lmdbredis.scripting.bytecode import keep_frames
@@ -71,7 +71,7 @@ _CONSTANTS: Final = {
 }
 
 # What stands in the way of a command, as bits of its entry.
-_REFUSED, _WRITES, _CONTAINER = 1, 2, 4
+_REFUSED, _WRITES, _CONTAINER, _MAY_BE_STALE = 1, 2, 4, 8
 _OK: Final = (b"OK", convert.STATUS)  # to Lua, the most common reply that is no plain value
 Entry = tuple[Command, int]
 
@@ -176,6 +176,8 @@ class Runtime:
         cx = self._cx
         database, session_database = cx.db, cx.session.database
         self._forbidden = _REFUSED | _CONTAINER | (_WRITES if read_only or script.no_writes else 0)
+        if self._executor.masks_all:
+            self._forbidden |= _MAY_BE_STALE
         self._to_lua, self._resp3 = self._to_lua2, False
         self.stopped_by, self.has_written = None, False
         size_bytes = sum(map(len, words))
@@ -283,6 +285,8 @@ class Runtime:
             raise ReplyError(errors.CALL_REFUSED)
         if stands & _WRITES:
             raise ReplyError(errors.CALL_WRITES)
+        if stands & _MAY_BE_STALE:
+            raise ReplyError(errors.CALL_STALE)
         return found
 
     def _feed(self, *words: Any) -> None:
@@ -319,6 +323,7 @@ def _bits(command: Command) -> int:
         (_REFUSED if command.flags & NOSCRIPT else 0)
         | (_WRITES if command.writes else 0)
         | (_CONTAINER if command.subcommands else 0)
+        | (0 if command.flags & STALE else _MAY_BE_STALE)
     )
 
 

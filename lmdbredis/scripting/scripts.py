@@ -25,7 +25,7 @@ _FLAGS_OPTION: Final = b"flags="
 class Script:
     """One script."""
 
-    __slots__ = ("body", "compiled", "has_flags", "is_loaded", "no_writes", "sha", "text")
+    __slots__ = ("allows_stale", "body", "compiled", "has_flags", "is_loaded", "no_writes", "sha", "text")
 
     def __init__(self, text: bytes) -> None:
         """Read the shebang line. Raises ReplyError."""
@@ -35,6 +35,7 @@ class Script:
         self.has_flags = text.startswith(b"#!")
         flags = _read_shebang(text) if self.has_flags else frozenset()
         self.no_writes = b"no-writes" in flags
+        self.allows_stale = b"allow-stale" in flags
         # Without the first line, but with its end: the lines keep their numbers.
         self.body = text[text.index(b"\n") :] if self.has_flags else text
         self.compiled: Any = None  # what the runtime made of it
