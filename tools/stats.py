@@ -33,7 +33,7 @@ from .view import TYPE_NAMES, View, table_name
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from .child import Report
@@ -125,44 +125,46 @@ class Stats:
         self, database: int, keys: Sequence[bytes], cells: Sequence[bytes], sizes: Sequence[int]
     ) -> None:
         """Take keys of one database: those that have expired apart from the others."""
+        groups = list(by_tag(cells, range(len(keys)), sizes))
         gone = bytearray(len(keys))
-        for tag, (its_cells, indexes) in by_tag(cells, range(len(keys))):
+        for tag, (its_cells, indexes, _) in groups:
             expire_at_ms = times(tag, its_cells)
             if expire_at_ms and min(expire_at_ms) <= self._view.now_ms:
                 for index in compress(indexes, [time_ms <= self._view.now_ms for time_ms in expire_at_ms]):
                     gone[index] = 1
         if any(gone):
-            _, idents = self._heads(list(compress(cells, gone)), list(compress(sizes, gone)), self.expired)
-            for its, _ in idents:
+            dead_cells, dead_sizes = list(compress(cells, gone)), list(compress(sizes, gone))
+            dead = by_tag(dead_cells, range(len(dead_cells)), dead_sizes)
+            for its, _ in self._heads(dead, [0] * len(dead_cells), self.expired):
                 self._numbers.put(its, _EXPIRED)
             there = [not one for one in gone]
             keys, cells, sizes = list(compress(keys, there)), list(compress(cells, there)), list(compress(sizes, there))
-        if keys:
-            elements, idents = self._heads(cells, sizes, None)
-            owners = self._owners(database, keys, sizes, elements)
-            for its, indexes in idents:
-                self._numbers.put_each(its, map(owners.__getitem__, indexes))
+            groups = list(by_tag(cells, range(len(keys)), sizes)) if keys else []
+        elements = [0] * len(keys)
+        idents = self._heads(groups, elements, None)
+        owners = self._owners(database, keys, sizes, elements)
+        for its, indexes in idents:
+            self._numbers.put_each(its, map(owners.__getitem__, indexes))
 
     def _heads(
-        self, cells: Sequence[bytes], sizes: Sequence[int], only: _Tally | None
-    ) -> tuple[list[int], list[tuple[Sequence[int], Sequence[int]]]]:
-        """Add keys up by type, or into `only`; return the elements of each, and (ids, indexes of their keys)."""
-        elements = [0] * len(cells)
+        self, groups: Iterable[tuple[int, list[Sequence[Any]]]], elements: list[int], only: _Tally | None
+    ) -> list[tuple[Sequence[int], Sequence[int]]]:
+        """Add keys up by type, or into `only`, and take note of each one's elements; return (ids, indexes of their keys)."""
         idents: list[tuple[Sequence[int], Sequence[int]]] = []
-        for tag, (its_cells, indexes, its_sizes) in by_tag(cells, range(len(cells)), sizes):
+        for tag, (cells, indexes, sizes) in groups:
             kind, count = tag & fmt.TYPE_MASK, 0
             if kind != fmt.STRING:
-                found = heads(tag, its_cells)
+                found = heads(tag, cells)
                 idents.append((found[::2], indexes))
                 if kind != fmt.STRING_CHUNKS:
                     count = sum(found[1::2])
                     for index, one in zip(indexes, found[1::2], strict=True):
                         elements[index] = one
-            (only or self.types[TYPE_NAMES[kind]]).add(len(its_cells), count, sum(its_sizes))
+            (only or self.types[TYPE_NAMES[kind]]).add(len(cells), count, sum(sizes))
             if only is None and tag & fmt.HAS_EXPIRE:
-                self.volatile += len(its_cells)
-                self.spans.update(map(partial(bisect_right, self._bounds_ms), times(tag, its_cells)))
-        return elements, idents
+                self.volatile += len(cells)
+                self.spans.update(map(partial(bisect_right, self._bounds_ms), times(tag, cells)))
+        return idents
 
     def _owners(self, database: int, keys: Sequence[bytes], sizes: Sequence[int], elements: Sequence[int]) -> list[int]:
         """Cut keys into runs of one prefix, add those up, and return the number of each key's prefix."""
