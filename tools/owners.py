@@ -8,9 +8,8 @@ summed up by the run.
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
-from itertools import compress, repeat
-from operator import add, itemgetter
+from itertools import accumulate, compress, islice, repeat
+from operator import add, itemgetter, ne, sub
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import format as fmt
@@ -100,8 +99,8 @@ def parts(view: View, table: int, numbers: Numbers) -> Iterator[tuple[Sequence[i
         if keys[0][:OWNER_BYTES] == keys[-1][:OWNER_BYTES]:  # all of one collection
             yield (fmt.unpack_u64(keys[0]),), (sum(map(len, keys)) + sum(map(len, rows)),)
             continue
-        totals: defaultdict[bytes, int] = defaultdict(int)
         owners = [key[:OWNER_BYTES] for key in keys]
-        for owner, size_bytes in zip(owners, map(add, map(len, keys), map(len, rows)), strict=False):
-            totals[owner] += size_bytes
-        yield fmt.unpack_u64s(b"".join(totals)), list(totals.values())
+        ends = [*compress(range(1, len(keys)), map(ne, owners, islice(owners, 1, None))), len(keys)]
+        sums = [0, *accumulate(map(add, map(len, keys), map(len, rows)))]
+        until = [sums[end] for end in ends]
+        yield fmt.unpack_u64s(b"".join([owners[end - 1] for end in ends])), list(map(sub, until, [0, *until[:-1]]))
