@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from lmdbredis.database import Database
+    from lmdbredis.format import Note
 
 _ALL_CLASSES: Final = frozenset("g$lshzxetd")  # what the letter A stands for
 
@@ -149,7 +150,15 @@ _NEWS_OF: Final[dict[str, frozenset[What]]] = {  # classes that are not of write
     "d": frozenset(),  # nor are there modules
 }
 
-_OWN_CLASSES: Final = frozenset("m")  # events of reads: who reads makes them
+# Classes of which a replica tells nothing that comes from its primary: who reads misses keys, and keys do not expire there, they are deleted.
+_NOT_NOTED: Final = frozenset("mx")
+# What a replica of Redis tells, which gets other commands than the clients sent: event -> (class, event).
+_AT_REPLICAS: Final = {
+    b"expired": ("g", b"del"),
+    b"spop": ("s", b"srem"),
+    b"incrbyfloat": ("$", b"set"),
+    b"hincrbyfloat": ("h", b"hset"),
+}
 
 
 class Events:
@@ -166,8 +175,8 @@ class Events:
         self.classes = _classes(letters)
 
     def note(self, settings: Iterable[str]) -> None:
-        """Take the settings of replicas, whose events are to be noted: all but those that each makes by itself."""
-        self.noted = frozenset().union(*map(_classes, settings)) - _OWN_CLASSES
+        """Take the settings of replicas, whose events are to be noted."""
+        self.noted = frozenset().union(*map(_classes, settings)) - _NOT_NOTED
 
     def kinds(self) -> frozenset[What]:
         """Return the news that events are made of. Those of writes come together or not at all: some events hang on several."""
@@ -182,9 +191,15 @@ class Events:
         return self.classes | self.noted
 
     def of(self, name: str, words: Sequence[bytes], news: Iterable[News]) -> list[Event]:
-        """Return the events that the news of one command are, and somebody wants."""
-        wanted = self.wanted
-        return [event for event in _events(name, words, list(news)) if event.letter in wanted]
+        """Return the events that the news of one command are, if somebody wants any."""
+        return list(_events(name, words, list(news))) if self.classes or self.noted else []
+
+    def notes_of(self, events: Iterable[Event]) -> Iterator[Note]:
+        """Yield what a replica is to tell of events, if one wants it."""
+        for letter, name, database, key in events:
+            told = _AT_REPLICAS.get(name, (letter, name))
+            if told[0] in self.noted:
+                yield *told, database.number, key
 
     def messages(self, letter: str, name: bytes, number: int, key: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield (channel, message) for an event in the database `number`, if somebody here wants it."""

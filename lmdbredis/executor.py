@@ -31,6 +31,7 @@ from lmdbredis.blocking import Wait
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed, shown
 from lmdbredis.lobby import HandlerFailed
 from lmdbredis.news import News, What
+from lmdbredis.pubsub import Kind
 from lmdbredis.registry import NO_AUTH, NO_MULTI, READ, STALE, TABLE, WRITE, Command, find
 from lmdbredis.resp import NO_REPLY, QUEUED, Raw, Several
 from lmdbredis.runs import BATCH_REQUESTS_MAX, LONG_REPLY_BYTES, SESSION_REQUESTS_MAX, Runs
@@ -126,8 +127,11 @@ class Executor(Runs):
         except DiskFull:
             self._undo()
             raise
-        for note in notes:
-            self.announce(*note)
+        for letter, name, number, key in notes:
+            if letter:
+                self.announce(letter, name, number, key)
+            else:
+                self.publish(Kind(number), name, key)
         if self.keyspace.news:
             self.waiters.note(self.keyspace.news)
             self.keyspace.news.clear()

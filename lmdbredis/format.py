@@ -76,8 +76,8 @@ of its first byte. After the last record come zeros (preallocated room) or the e
 The lsn inside a record is its own address: stale bytes from elsewhere can never pass for a record. `synced lsn` is how far
 the log was known to be on disk when the record was written: it tells a tail that a power cut tore (nobody was promised
 those bytes) from damage to bytes that had been safe. The payload is msgpack: a map of sub-database number to a map of rows,
-``nil`` for a row deleted. Under `NOTES` it may hold what rows cannot tell, for replicas that have asked: key events, each a list of
-class, name, database number and key.
+``nil`` for a row deleted. Under `NOTES` it may hold what rows cannot tell, for replicas: key events that one has asked for (class,
+name, database number, key) and published messages (an empty class, channel, kind, message).
 
 >>> pack_record_header(b"x", 64, 32, 1000, 0).hex()
 '000000018fe20a350000000000000040000000000000002000000000000003e800'
@@ -486,7 +486,9 @@ NOTES: Final = 255  # the number of no sub-database
 
 Rows = dict[bytes, bytes | None]
 WriteSet = dict[int, Rows]
-Note = tuple[str, bytes, int, bytes]  # of a key event: class, name, database number, key
+Note = tuple[
+    str, bytes, int, bytes
+]  # class of a key event, its name, database number, key; or "", channel, kind, message
 
 _pack_write_set = msgpack.Packer(autoreset=True).pack
 

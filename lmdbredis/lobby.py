@@ -100,6 +100,7 @@ class Lobby:
         self.refusal: str | None = None  # why the disk takes no writes, None = it does
         self.denial: str | None = None  # why this server takes no writes, None = it does (a replica, too few replicas)
         self.masks_all = False  # nor may anything be read that may be out of date
+        self.has_replicas = False  # which are told what is published
         self.is_copy = False  # another server's rows come here, and none of its own
         self.table: dict[bytes, Command] = TABLE  # what may take the straight way
         self.is_watched = False  # no request may take the straight way
@@ -196,6 +197,12 @@ class Lobby:
         """Let a session listen to a name no more."""
         if self.hub.unsubscribe(session, kind, name):
             self.if_undone.append(partial(self.hub.subscribe, session, kind, name))
+
+    def publish_everywhere(self, kind: Kind, channel: bytes, message: bytes) -> int:
+        """As `publish`, and through the log to those who listen at replicas."""
+        if self.has_replicas:
+            self.store.notes.append(("", channel, int(kind), message))
+        return self.publish(kind, channel, message)
 
     def publish(self, kind: Kind, channel: bytes, message: bytes) -> int:
         """Send a message to everybody who listens to the channel; return to how many. It leaves when the batch is written."""
@@ -472,12 +479,11 @@ class Lobby:
         news = self.keyspace.news
         part = news[start:]
         del news[start:]
-        events = self.events
-        if events.classes or events.noted:
-            for letter, event, database, key in events.of(name, words, part):
-                if letter in events.noted:
-                    self.store.notes.append((letter, event, database.number, key))
-                self.announce(letter, event, database.number, key)
+        events = self.events.of(name, words, part)
+        if self.events.noted:
+            self.store.notes += self.events.notes_of(events)
+        for letter, event, database, key in events:
+            self.announce(letter, event, database.number, key)
         if self.waiters:
             self.waiters.note(part)
 

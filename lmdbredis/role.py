@@ -47,6 +47,7 @@ class Role:
         executor, config = self._server.executor, self._server.config
         executor.is_copy = self._server.store.is_copy
         self._server.store.record_flags = WANTS_SYNC if config.synchronous_replicas and not executor.is_copy else 0
+        executor.has_replicas = not executor.is_copy and len(executor.replicas) > 0
         executor.events.note(() if executor.is_copy else self._wanted_events())
         if executor.is_copy:
             is_up = self.link is not None and self.link.following.is_up

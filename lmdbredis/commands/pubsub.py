@@ -89,13 +89,13 @@ def sunsubscribe(cx: Context, *shardchannels: bytes) -> Several:
 @command("PUBLISH", flags=_PUBLISH)
 def publish(cx: Context, channel: bytes, message: bytes) -> Any:
     """PUBLISH channel message -- Posts a message to a channel. O(N+M) where N is the number of clients subscribed to the receiving channel and M is the total number of subscribed patterns (by any client). Since 2.0.0."""
-    return cx.executor.publish(Kind.CHANNEL, channel, message)
+    return cx.executor.publish_everywhere(Kind.CHANNEL, channel, message)
 
 
 @command("SPUBLISH", flags=_PUBLISH, keys=(1, 1, 1))
 def spublish(cx: Context, shardchannel: bytes, message: bytes) -> Any:
     """SPUBLISH shardchannel message -- Posts a message to a shard channel. O(N) where N is the number of clients subscribed to the receiving shard channel. Since 7.0.0."""
-    return cx.executor.publish(Kind.SHARD, shardchannel, message)
+    return cx.executor.publish_everywhere(Kind.SHARD, shardchannel, message)
 
 
 # --- looking ------------------------------------------------------------------------------------------------------------------
