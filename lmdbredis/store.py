@@ -28,6 +28,7 @@ It does not know what rows mean, nor time, nor sockets. Only this room and `snap
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -38,7 +39,7 @@ from typing import TYPE_CHECKING, Any, Final
 import lmdb
 
 from lmdbredis import format as fmt
-from lmdbredis import install, recovery, wal
+from lmdbredis import install, wal
 from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.snapshots import MAP_BYTES_DEFAULT, READERS_MAX, Copy, Reader
@@ -98,7 +99,7 @@ class Store:
         self.record_flags = 0  # of every record
         self.notes: list[fmt.Note] = []  # of the batch, for replicas
         self.is_copy = False  # of another server's store: rows come by `follow`, and nothing else may be logged
-        self._lock_fd = recovery.lock(directory)
+        self._lock_fd = self._lock()
         self._writer = ThreadPoolExecutor(1, "lmdb-writer")  # law 1: owns LMDB's writer lock
         self._syncer = ThreadPoolExecutor(1, "checkpoint-sync")
         self._warmers = ThreadPoolExecutor(_WARM_THREADS, "warm")  # its threads start when they are first needed
@@ -126,7 +127,7 @@ class Store:
 
     def _open(self, replid: str, map_bytes: int, segment_bytes: int) -> None:
         """Open everything behind the lock, and recover. Raises StorageError, DiskFull, SyncFailed, or what the engine raises."""
-        self.control = recovery.restore_synced_snapshot(self.directory, self.disk) or fmt.Control(replid)
+        self.control = self._restore_synced_snapshot() or fmt.Control(replid)
         self._env = lmdb.open(
             str(self.directory), map_size=map_bytes, max_dbs=32, sync=False, metasync=False,
             readahead=False, meminit=False, max_readers=READERS_MAX,
@@ -151,6 +152,58 @@ class Store:
             self.disk.sync_directory(self.directory.absolute().parent)  # the directory itself may be new
 
     # --- the directory --------------------------------------------------------------------------------------------------
+
+    def _lock(self) -> int:
+        """Take the directory, or raise StorageError if another server has it."""
+        fd = os.open(self.directory / "LOCK", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
+            os.close(fd)
+            raise StorageError(
+                f"another server (pid {holder or 'unknown'}) is using the directory {self.directory}"
+            ) from None
+        with suppress(OSError):  # a full disk: the number is for people, the lock is what counts
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, str(os.getpid()).encode(), 0)
+        return fd
+
+    def _restore_synced_snapshot(self) -> fmt.Control | None:
+        """Make data.mdb show the snapshot that CONTROL names; return CONTROL, None if there is none.
+
+        Both meta pages are overwritten by the one that CONTROL kept: whatever was committed later may not be whole.
+        """
+        path = self.directory / "CONTROL"
+        if not path.exists():
+            return None
+        control = fmt.unpack_control(path.read_bytes())
+        data = self.directory / "data.mdb"
+        if not data.exists():
+            raise StorageError(f"{data} is missing, though CONTROL names a snapshot in it: restore a backup")
+        if not wal.reaches(self.directory / "wal", control.lsn):
+            raise StorageError(
+                f"the log ends before {control.lsn:016x}, where CONTROL says it was safe: restore a backup. To start from data.mdb alone, move CONTROL and wal/ away"
+            )
+        fd = os.open(data, os.O_RDWR)
+        try:
+            pages = fmt.meta_pages(control.meta_body)
+            bodies = [os.pread(fd, fmt.META_BODY_BYTES, offset + fmt.META_BODY_OFFSET) for offset, _ in pages]
+            valid = [body for body in bodies if fmt.meta_body_is_valid(body)]
+            newest = max(map(fmt.meta_txnid, valid), default=0)
+            if len(valid) == len(pages) and newest < control.txnid:
+                raise StorageError(
+                    f"data.mdb holds an older state ({newest}) than CONTROL names ({control.txnid}). If data.mdb was restored from a copy, move CONTROL and wal/ away"
+                )
+            if newest != control.txnid or len(valid) < len(pages):
+                self.disk.reached("restore")
+                for offset, head in pages:  # no sync: until CONTROL names a later snapshot, every start does this again
+                    self.disk.pwrite(fd, [head], offset)
+            # A page behind the end would kill the process.
+            os.ftruncate(fd, max(os.fstat(fd).st_size, fmt.meta_file_bytes(control.meta_body)))
+        finally:
+            os.close(fd)
+        return control
 
     def _read_lsn(self) -> int:
         """Return how far the log is in LMDB's rows; makes the meta rows of a new store."""

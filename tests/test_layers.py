@@ -39,7 +39,7 @@ ONLY = {
     "msgpack": {"format"},
     "hiredis": {"resp", "requests"},
     "lupa": set(),  # imported by name, when the first script comes: test_scripting
-    "lmdbredis.wal": {"feeds", "link", "recovery", "shipping", "store"},
+    "lmdbredis.wal": {"feeds", "link", "shipping", "store"},
     "lmdbredis.disk": {"__main__", "install", "server", "store", "wal"},
 }
 SUB_DATABASES = {
