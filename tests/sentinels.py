@@ -34,7 +34,7 @@ from redis.retry import Retry
 from tests.servers import Lmdbredis, Redis, Server, Valkey, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NAME = "board"  # of the group, as sentinels and clients know it
@@ -60,9 +60,10 @@ def wait_until(condition: Callable[[], object], what: str | Callable[[], str]) -
         time.sleep(0.02)
 
 
-def plain_client(port: int) -> redis.Redis:
+def plain_client(port: int, password: str = "") -> redis.Redis:
     """Return a client that tries everything once: whoever is stopped does not answer the second time either."""
-    return redis.Redis(HOST, port, decode_responses=True, socket_timeout=2, retry=Retry(NoBackoff(), 0))
+    once = Retry(NoBackoff(), 0)
+    return redis.Redis(HOST, port, password=password or None, decode_responses=True, socket_timeout=2, retry=once)
 
 
 # --- servers --------------------------------------------------------------------------------------------------------------------
@@ -79,8 +80,8 @@ class Proxy:
         self._to_port = port
         self._loop = asyncio.new_event_loop()
         self._passes: asyncio.Event = None
-        self._tasks: set[asyncio.Task[None]] = set()
         ready = threading.Event()
+        self._stopped: asyncio.Event = None
         self._thread = threading.Thread(target=self._run, args=(ready,), name="proxy", daemon=True)
         self._thread.start()
         assert ready.wait(WAIT_SECONDS_MAX)
@@ -94,15 +95,17 @@ class Proxy:
             ready.set()
             await self._stopped.wait()
             server.close()
-            for task in list(self._tasks):
+            await asyncio.sleep(0)  # who has just come is served
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.sleep(0)  # the ends of connections are told in the next round
 
         self._loop.run_until_complete(serve())
         self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._tasks.add(asyncio.current_task())
         other_writer = None
         try:
             await self._passes.wait()
@@ -122,7 +125,6 @@ class Proxy:
         finally:
             for one in filter(None, (writer, other_writer)):
                 one.transport.abort()
-            self._tasks.discard(asyncio.current_task())
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(READ_BYTES):
@@ -148,14 +150,16 @@ class Proxy:
 class Node(Lmdbredis):
     """One of our servers behind its proxy, with a configuration file."""
 
-    def __init__(self, directory: Path, name: str, *lines: str) -> None:
+    def __init__(self, directory: Path, name: str, password: str, *lines: str) -> None:
         (directory / name).mkdir()
-        super().__init__(dir=directory / name)
+        super().__init__(
+            *(("--requirepass", password, "--masterauth", password) if password else ()), dir=directory / name
+        )
         self.proxy = Proxy(self.port)
         self.conf_path = directory / f"{name}.conf"
         announced = [f"replica-announce-ip {HOST}", f"replica-announce-port {self.proxy.port}"]
         self.conf_path.write_text("\n".join([f"# {name}", *announced, *lines, ""]), encoding="utf-8")
-        self.redis = plain_client(self.port)
+        self.redis = plain_client(self.port, password)
 
     def program(self) -> list[str] | None:
         """Return the words that start it with its file."""
@@ -199,7 +203,7 @@ class Sentinel(Server):
     name = "sentinel"
     server: type[Server] = Redis
 
-    def __init__(self, directory: Path, name: str, port: int) -> None:
+    def __init__(self, directory: Path, name: str, port: int, password: str) -> None:
         (directory / name).mkdir()
         super().__init__("--sentinel", dir=directory / name)
         self.conf_path = directory / f"{name}.conf"
@@ -208,6 +212,7 @@ class Sentinel(Server):
             f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
             f"sentinel failover-timeout {NAME} {FAILOVER_TIMEOUT_MS}",
             f"sentinel parallel-syncs {NAME} 2",
+            *([f"sentinel auth-pass {NAME} {password}"] if password else []),
             "",
         ]
         self.conf_path.write_text("\n".join(lines), encoding="utf-8")
@@ -253,20 +258,21 @@ def _fields(words: Any) -> dict[str, str]:
 class Group:
     """A primary, two replicas and three sentinels."""
 
-    def __init__(self, directory: Path, kind: type[Sentinel] = Sentinel) -> None:
+    def __init__(self, directory: Path, kind: type[Sentinel] = Sentinel, password: str = "") -> None:
         if not kind.server.available():
             pytest.skip(f"{kind.server.name}-server is not installed here, and with it no Sentinel")
+        self.password = password  # that every server wants and knows
         self._stack = contextlib.ExitStack()
         self.nodes: list[Node] = []
         self.sentinels: list[Sentinel] = []
         try:
             for number in range(3):
                 lines = [f"replicaof {HOST} {self.nodes[0].proxy.port}"] if number else []
-                node = Node(directory, f"server{number}", *lines)
+                node = Node(directory, f"server{number}", password, *lines)
                 self._stack.callback(node.stop)
                 self.nodes.append(node.start())
             for number in range(3):
-                sentinel = kind(directory, f"sentinel{number}", self.nodes[0].proxy.port)
+                sentinel = kind(directory, f"sentinel{number}", self.nodes[0].proxy.port, password)
                 self._stack.callback(sentinel.stop)
                 self.sentinels.append(sentinel.start())
             self.set_periods()
@@ -363,9 +369,10 @@ class Writer(threading.Thread):
 
     prefix = "sync"
 
-    def __init__(self, sentinels: Sequence[Sentinel], waits: int) -> None:
+    def __init__(self, group: Group, waits: int) -> None:
         super().__init__(name=f"{self.prefix}-writer", daemon=True)
-        self.addresses = [(HOST, sentinel.port) for sentinel in sentinels]
+        self.addresses = [(HOST, sentinel.port) for sentinel in group.sentinels]
+        self.options = {"socket_timeout": CLIENT_SECONDS, "password": group.password or None}
         self.waits = waits
         self.acknowledged: dict[str, float] = {}  # key -> when
         self.errors: set[str] = set()  # what the client has been told meanwhile
@@ -419,7 +426,7 @@ class Writer(threading.Thread):
     def write(self) -> None:
         """Write until told to end."""
         finder = redis.sentinel.Sentinel(self.addresses, socket_timeout=CLIENT_SECONDS)
-        client = finder.master_for(NAME, socket_timeout=CLIENT_SECONDS)
+        client = finder.master_for(NAME, **self.options)
         for key in self._keys():
             try:
                 pipeline = client.pipeline(transaction=False).set(key, key)
@@ -445,7 +452,7 @@ class AsyncWriter(Writer):
 
     async def _write(self) -> None:
         finder = redis.asyncio.sentinel.Sentinel(self.addresses, socket_timeout=CLIENT_SECONDS)
-        client = finder.master_for(NAME, socket_timeout=CLIENT_SECONDS)
+        client = finder.master_for(NAME, **self.options)
         for key in self._keys():
             try:
                 pipeline = client.pipeline(transaction=False).set(key, key)

@@ -19,6 +19,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -41,6 +42,8 @@ READY_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 20.0
 POLL_SECONDS = 0.005
 LOG_TAIL_BYTES = 4000
+PORTS_OF_CLIENTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+CHANCE = random.SystemRandom()  # not the one that every test run seeds alike
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
@@ -50,10 +53,17 @@ class ServerFailed(Exception):
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a TCP port of 127.0.0.1 that was free a moment ago, and that the kernel gives to no client.
+
+    Of those that it gives one may be taken before the server listens, or while it is down; who tries to connect to a server that
+    is down may even meet himself.
+    """
+    first = int(PORTS_OF_CLIENTS.read_text(encoding="ascii").split()[0]) if PORTS_OF_CLIENTS.exists() else 32768
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            port = CHANCE.randrange(first // 2, first)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _die_with_parent() -> None:
