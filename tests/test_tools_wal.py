@@ -12,6 +12,7 @@ import pytest
 
 from lmdbredis import format as fmt
 from lmdbredis import wal
+from lmdbredis.disk import Disk
 from lmdbredis.errors import StorageError
 from tests.crash import Engine
 from tests.servers import ROOT
@@ -218,3 +219,18 @@ def test_trimmed_while_it_is_read(store: Path):
     assert [(bases[1], bases[3])] == told
     with pytest.raises(StorageError, match="segments are missing"):
         list(records(log, bases[0]))
+
+
+def test_notes(tmp_path: Path):
+    """What a record holds beside rows is shown, too: key events and messages, for replicas."""
+    log = wal.Wal(tmp_path / "wal", Disk(), 0, 1 << 16)
+    notes = [("K", b"set", 3, b"key\x1b"), ("", b"channel", 0, b"message")]
+    log.append(fmt.pack_write_set({fmt.SETS: {fmt.pack_u64(7) + b"a": b""}}, notes), 1000)
+    log.close()
+    status, said = tool("wal", "cat", tmp_path)
+    assert (0, False) == (status, "\x1b" in said)
+    assert "set        put    id 7, b'a' = b''" in said
+    assert r"note       K set 3 key\x1b" in said
+    assert [["K", "set", 3, "key\x1b"], ["", "channel", 0, "message"]] == json.loads(
+        tool("wal", "cat", tmp_path, "--json")[1]
+    )["notes"]

@@ -20,7 +20,7 @@ from .child import Damaged
 from .options import OK, add_command, add_json, count
 from .options import lsn as parse_lsn
 from .rows import readable, value
-from .show import Lines, Sheet, as_text, note, print_object, print_sheets, size
+from .show import Lines, Sheet, as_text, note, print_object, print_sheets, short, size
 from .view import present, table_name
 
 if TYPE_CHECKING:
@@ -219,31 +219,37 @@ def _print(out: Lines, record: wal.Record, *, as_json: bool) -> None:
 
 def _as_object(record: wal.Record) -> dict[str, object]:
     """Return a record as JSON can hold it: bytes as text, one character a byte."""
+    write_set, notes = fmt.unpack_payload(record.payload)
     tables = {
         table_name(number): {
             "put": {as_text(key): as_text(row) for key, row in rows.items() if row is not None},
             "delete": [as_text(key) for key, row in rows.items() if row is None],
         }
-        for number, rows in fmt.unpack_write_set(record.payload).items()
+        for number, rows in write_set.items()
     }
+    more = {"notes": [[as_text(part) if isinstance(part, bytes) else part for part in one] for one in notes]}
     return {
         "lsn": f"{record.lsn:016x}",
         "end_lsn": f"{record.end_lsn:016x}",
         "time_ms": record.time_ms,
         "tables": tables,
-    }
+    } | (more if notes else {})
 
 
 def _as_lines(record: wal.Record) -> Iterator[str]:
     """Yield a record as lines for a person."""
     yield f"{record.lsn:016x}  {_moment(record.time_ms)}  {record.end_lsn - record.lsn} bytes"
-    for number, rows in fmt.unpack_write_set(record.payload).items():
+    write_set, notes = fmt.unpack_payload(record.payload)
+    for number, rows in write_set.items():
         name = table_name(number)
         for key, row in rows.items():
             change = "delete" if row is None else "put   "
             yield f"    {name:10} {change} {readable(number, key)}" + (
                 "" if row is None else f" = {value(number, key, row)}"
             )
+
+    for one in notes:  # what rows do not tell, for replicas
+        yield f"    {'note':10} {' '.join(short(part) if isinstance(part, bytes) else str(part) for part in one)}".rstrip()
 
 
 def _moment(time_ms: int | None) -> str:
