@@ -82,15 +82,13 @@ name, database number, key) and published messages (an empty class, channel, kin
 >>> pack_record_header(b"x", 64, 32, 1000, 0).hex()
 '000000018fe20a350000000000000040000000000000002000000000000003e800'
 
-CONTROL is one fixed block that names the newest *synced* snapshot: its lsn, its LMDB txnid and a copy of its LMDB meta
-page body, from which the snapshot can be restored whatever was committed after it (see `store`).
+The file CONTROL, and what is known of LMDB's own pages, stand in `control_file`.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -514,6 +512,13 @@ def unpack_payload(payload: bytes) -> tuple[WriteSet, Sequence[Note]]:
     return unpacked, unpacked.pop(NOTES, ())
 
 
+def refuse_newer(version: int, what: str) -> None:
+    """Raise StorageError if `version` is newer than this code."""
+    if version > FORMAT_VERSION:
+        text = f"{what} has format version {version}; this server knows versions up to {FORMAT_VERSION}. Use a newer lmdbredis"
+        raise StorageError(text)
+
+
 def pack_segment_header(base_lsn: int) -> bytes:
     """Return the first bytes of a segment."""
     head = _SEGMENT.pack(SEGMENT_MAGIC, FORMAT_VERSION, base_lsn)
@@ -558,107 +563,3 @@ def unpack_record_header(head: bytes) -> RecordHeader:
 def record_is_whole(head: bytes, payload: bytes) -> bool:
     """Tell whether the record's crc is that of its bytes."""
     return bool(zlib.crc32(payload, zlib.crc32(head[8:])) == unpack_u32(head, 4))
-
-
-# --- CONTROL and LMDB's meta pages -------------------------------------------------------------------------------------------------------
-
-META_BODY_BYTES: Final = 136
-META_BODY_OFFSET: Final = 16
-_META_PAGE_BYTES: Final = 24  # where in the body things stand
-_META_TREE: Final = struct.Struct("=8xQQQ")  # of a tree: flags and depth, then its branch, leaf and overflow pages
-_META_TREES: Final = (24, 72)
-_META_LAST_PAGE: Final = 120
-_META_TXNID: Final = 128
-_META_HEAD: Final = struct.Struct("=QHHHH")  # of a page: number, padding, flags, bounds
-_META_FLAG: Final = 0x08  # a meta page
-_META_MAGIC: Final = struct.Struct("=II")
-_NATIVE_U64: Final = struct.Struct("=Q")
-_NATIVE_U32: Final = struct.Struct("=I")
-LMDB_MAGIC: Final = (0xBEEFC0DE, 1)
-
-_CONTROL: Final = struct.Struct(">8sI40s40sQQQ136s")
-_CONTROL_MAGIC: Final = b"LRCTRL\r\n"
-NO_REPLID: Final = "0" * 40
-
-
-@dataclass(frozen=True)
-class Control:
-    """What CONTROL says: the newest synced snapshot, and whose history it is."""
-
-    replid: str  # 40 hex characters: this history
-    replid2: str = NO_REPLID  # the history this one grew out of, up to replid2_lsn
-    replid2_lsn: int = 0
-    lsn: int = 0  # the synced snapshot holds the log up to here
-    txnid: int = 0  # LMDB's number of that snapshot
-    meta_body: bytes = b""  # LMDB's meta page body of that snapshot
-
-
-def pack_control(control: Control) -> bytes:
-    """Return the whole content of the file CONTROL."""
-    head = _CONTROL.pack(
-        _CONTROL_MAGIC, FORMAT_VERSION, control.replid.encode(), control.replid2.encode(),
-        control.replid2_lsn, control.lsn, control.txnid, control.meta_body,
-    )  # fmt: skip
-    return head + _U32.pack(zlib.crc32(head))
-
-
-def unpack_control(content: bytes) -> Control:
-    """Return what CONTROL says. Raises StorageError if it is damaged or of a newer format."""
-    if len(content) >= 12 and content[:8] == _CONTROL_MAGIC:
-        refuse_newer(unpack_u32(content, 8), "CONTROL")
-    if (
-        len(content) != _CONTROL.size + 4
-        or content[:8] != _CONTROL_MAGIC
-        or unpack_u32(content, _CONTROL.size) != zlib.crc32(content[:-4])
-    ):
-        text = "the file CONTROL is damaged; `lmdbredis check DIR` tells more. To start from the newest state in data.mdb, move CONTROL away"
-        raise StorageError(text)
-    _, _, replid, replid2, replid2_lsn, lsn, txnid, meta_body = _CONTROL.unpack_from(content)
-    return Control(replid.decode(), replid2.decode(), replid2_lsn, lsn, txnid, meta_body)
-
-
-def refuse_newer(version: int, what: str) -> None:
-    """Raise StorageError if `version` is newer than this code."""
-    if version > FORMAT_VERSION:
-        text = f"{what} has format version {version}; this server knows versions up to {FORMAT_VERSION}. Use a newer lmdbredis"
-        raise StorageError(text)
-
-
-def meta_page_bytes(body: bytes) -> int:
-    """Return LMDB's page size, from a meta page body."""
-    return int(_NATIVE_U32.unpack_from(body, _META_PAGE_BYTES)[0])
-
-
-def meta_file_bytes(body: bytes) -> int:
-    """Return how many bytes data.mdb has if every page of the snapshot is in it."""
-    return int(_NATIVE_U64.unpack_from(body, _META_LAST_PAGE)[0] + 1) * meta_page_bytes(body)
-
-
-def meta_tree_pages(body: bytes) -> int:
-    """Return how many pages a snapshot's two innermost trees have: the list of free pages, and the names of sub-databases."""
-    return sum(sum(_META_TREE.unpack_from(body, at)) for at in _META_TREES)
-
-
-def meta_pages(body: bytes) -> list[tuple[int, bytes]]:
-    """Return (offset, bytes) of the two meta pages that let data.mdb show the snapshot whose meta page body is `body`.
-
-    LMDB takes the page with the higher txnid, and writes snapshot N to page N & 1: so the page that is not the snapshot's
-    own has the same body, numbered one lower.
-    """
-    txnid = meta_txnid(body)
-    pages = []
-    for page in (0, 1):
-        number = txnid if txnid & 1 == page else txnid - 1
-        head = _META_HEAD.pack(page, 0, _META_FLAG, 0, 0)
-        pages.append((page * meta_page_bytes(body), head + body[:_META_TXNID] + _NATIVE_U64.pack(number)))
-    return pages
-
-
-def meta_body_is_valid(body: bytes) -> bool:
-    """Tell whether `body` is an LMDB 0.9 meta page body."""
-    return len(body) == META_BODY_BYTES and _META_MAGIC.unpack_from(body) == LMDB_MAGIC
-
-
-def meta_txnid(body: bytes) -> int:
-    """Return the txnid in an LMDB meta page body."""
-    return int(_NATIVE_U64.unpack_from(body, _META_TXNID)[0])

@@ -12,15 +12,19 @@ Laws:
 3. A log that holds what the new state does not know is not thrown away: `begin` is told where the two part, and `finish` keeps the old
    log under a name that says so (``diverged-<lsn>``).
 
-It knows names of files; no row, no socket.
+The other way to put a state in place is `restore`: the synced snapshot instead of whatever was committed after it, at every start.
+
+It knows files; no row, no socket.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Final
 
-from lmdbredis import format as fmt
+from lmdbredis import control_file, wal
+from lmdbredis.errors import StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +47,7 @@ def incoming(directory: Path) -> Path:
     return directory / "incoming"
 
 
-def seal(directory: Path, disk: Disk, control: fmt.Control, diverged_lsn: int | None) -> None:
+def seal(directory: Path, disk: Disk, control: control_file.Control, diverged_lsn: int | None) -> None:
     """Say that the new state is whole: from now on it will be there. Its files have been synced. Raises DiskFull, SyncFailed.
 
     The old log is kept if it goes on after `diverged_lsn`, where the new history parts from it; None = it holds nothing else.
@@ -53,7 +57,7 @@ def seal(directory: Path, disk: Disk, control: fmt.Control, diverged_lsn: int | 
         (place / _DIVERGED).write_text(f"diverged-{diverged_lsn:016x}", encoding="ascii")
     disk.sync_directory(place / "wal")
     disk.sync_directory(place)
-    disk.replace(place / "CONTROL", fmt.pack_control(control))
+    disk.replace(place / "CONTROL", control_file.pack(control))
     disk.sync_directory(directory)
     disk.reached("install.sealed")
 
@@ -94,3 +98,42 @@ def finish(directory: Path, disk: Disk) -> str | None:
     shutil.rmtree(place, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
     return kept
+
+
+def restore(directory: Path, disk: Disk) -> control_file.Control | None:
+    """Make data.mdb show the snapshot that CONTROL names; return CONTROL, None if there is none.
+
+    Both meta pages are overwritten by the one that CONTROL kept: whatever was committed later may not be whole.
+    """
+    path = directory / "CONTROL"
+    if not path.exists():
+        return None
+    control = control_file.unpack(path.read_bytes())
+    data = directory / "data.mdb"
+    if not data.exists():
+        raise StorageError(f"{data} is missing, though CONTROL names a snapshot in it: restore a backup")
+    if not wal.reaches(directory / "wal", control.lsn):
+        raise StorageError(
+            f"the log ends before {control.lsn:016x}, where CONTROL says it was safe: restore a backup. To start from data.mdb alone, move CONTROL and wal/ away"
+        )
+    fd = os.open(data, os.O_RDWR)
+    try:
+        pages = control_file.meta_pages(control.meta_body)
+        bodies = [
+            os.pread(fd, control_file.META_BODY_BYTES, offset + control_file.META_BODY_OFFSET) for offset, _ in pages
+        ]
+        valid = [body for body in bodies if control_file.meta_body_is_valid(body)]
+        newest = max(map(control_file.meta_txnid, valid), default=0)
+        if len(valid) == len(pages) and newest < control.txnid:
+            raise StorageError(
+                f"data.mdb holds an older state ({newest}) than CONTROL names ({control.txnid}). If data.mdb was restored from a copy, move CONTROL and wal/ away"
+            )
+        if newest != control.txnid or len(valid) < len(pages):
+            disk.reached("restore")
+            for offset, head in pages:  # no sync: until CONTROL names a later snapshot, every start does this again
+                disk.pwrite(fd, [head], offset)
+        # A page behind the end would kill the process.
+        os.ftruncate(fd, max(os.fstat(fd).st_size, control_file.meta_file_bytes(control.meta_body)))
+    finally:
+        os.close(fd)
+    return control

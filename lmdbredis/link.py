@@ -23,8 +23,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from lmdbredis import control_file, install, shipping, wal
 from lmdbredis import format as fmt
-from lmdbredis import install, shipping, wal
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.measures import clock_ms, now_us
 from lmdbredis.replication import CONNECT, CONNECTED, CONNECTING, SYNC, Following
@@ -190,7 +190,9 @@ class Link:
             log.info("Successful partial resynchronization with master, from lsn %016x", lsn)
         elif found := _FULL_RESYNC.fullmatch(" ".join(answer)):
             replid, copy_lsn, replid2, replid2_lsn, first_lsn = found.groups()
-            lsn = await self._copy(fmt.Control(replid, replid2, int(replid2_lsn), int(copy_lsn)), int(first_lsn))
+            lsn = await self._copy(
+                control_file.Control(replid, replid2, int(replid2_lsn), int(copy_lsn)), int(first_lsn)
+            )
         else:
             raise LinkFailed(f"it answers PSYNC with {' '.join(answer)}")
         self.following.become(CONNECTED, clock_ms())
@@ -238,7 +240,7 @@ class Link:
 
     # --- a snapshot ----------------------------------------------------------------------------------------------------------------------
 
-    async def _copy(self, control: fmt.Control, first_lsn: int) -> int:
+    async def _copy(self, control: control_file.Control, first_lsn: int) -> int:
         """Take a snapshot and put it in the place of what is here; return its lsn. Raises what `_go_on` does.
 
         The other server's log begins at `first_lsn`.
@@ -268,7 +270,7 @@ class Link:
         log.info("MASTER <-> REPLICA sync: Finished with success")
         return control.lsn
 
-    def _diverged_lsn(self, control: fmt.Control, first_lsn: int) -> int | None:
+    def _diverged_lsn(self, control: control_file.Control, first_lsn: int) -> int | None:
         """Return where the own log parts from the history that comes, None if it holds nothing else, or was another history.
 
         A log that ends before the other one begins is taken for what that one had, too: it was only away for too long.
@@ -324,17 +326,19 @@ class Link:
         done.result()
 
 
-def _named(control: fmt.Control, data: Path) -> fmt.Control:
+def _named(control: control_file.Control, data: Path) -> control_file.Control:
     """Return `control` with the snapshot that the file holds. Raises StorageError if it holds none."""
     with data.open("rb") as file:
         first = file.read(1 << 17)
-    page_bytes = fmt.meta_page_bytes(first[fmt.META_BODY_OFFSET :].ljust(fmt.META_BODY_BYTES, b"\0"))
-    starts = (fmt.META_BODY_OFFSET, page_bytes + fmt.META_BODY_OFFSET)
-    bodies = [first[start : start + fmt.META_BODY_BYTES] for start in starts]
-    valid = [body for body in bodies if fmt.meta_body_is_valid(body)]
+    page_bytes = control_file.meta_page_bytes(
+        first[control_file.META_BODY_OFFSET :].ljust(control_file.META_BODY_BYTES, b"\0")
+    )
+    starts = (control_file.META_BODY_OFFSET, page_bytes + control_file.META_BODY_OFFSET)
+    bodies = [first[start : start + control_file.META_BODY_BYTES] for start in starts]
+    valid = [body for body in bodies if control_file.meta_body_is_valid(body)]
     if not valid:
         raise StorageError("what came is no data.mdb")
-    newest = max(valid, key=fmt.meta_txnid)
-    return fmt.Control(
-        control.replid, control.replid2, control.replid2_lsn, control.lsn, fmt.meta_txnid(newest), newest
+    newest = max(valid, key=control_file.meta_txnid)
+    return control_file.Control(
+        control.replid, control.replid2, control.replid2_lsn, control.lsn, control_file.meta_txnid(newest), newest
     )  # fmt: skip

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
 
+from lmdbredis import control_file
 from lmdbredis import format as fmt
 from lmdbredis.errors import StorageError
 
@@ -32,7 +33,7 @@ MAP_BYTES_DEFAULT: Final = 1 << 40
 READERS_MAX: Final = 126
 _KEY_BYTES_MAX: Final = 511
 _TRIES: Final = 5
-_FIRST_BYTES: Final = fmt.META_BODY_OFFSET + fmt.META_BODY_BYTES
+_FIRST_BYTES: Final = control_file.META_BODY_OFFSET + control_file.META_BODY_BYTES
 
 
 class Reader:
@@ -78,14 +79,19 @@ class Copy:
             self.txnid = int(transaction.id())
             row = transaction.get(fmt.META_LSN, None, meta_handle)
             self.lsn = fmt.unpack_u64(row) if row is not None else 0  # it holds the log up to here
-            page_bytes = fmt.meta_page_bytes(os.pread(self.fd, _FIRST_BYTES, 0)[fmt.META_BODY_OFFSET :])
-            at = (self.txnid & 1) * page_bytes + fmt.META_BODY_OFFSET
-            self.meta_body = os.pread(self.fd, fmt.META_BODY_BYTES, at)
-            if not fmt.meta_body_is_valid(self.meta_body) or fmt.meta_txnid(self.meta_body) != self.txnid:
+            page_bytes = control_file.meta_page_bytes(
+                os.pread(self.fd, _FIRST_BYTES, 0)[control_file.META_BODY_OFFSET :]
+            )
+            at = (self.txnid & 1) * page_bytes + control_file.META_BODY_OFFSET
+            self.meta_body = os.pread(self.fd, control_file.META_BODY_BYTES, at)
+            if (
+                not control_file.meta_body_is_valid(self.meta_body)
+                or control_file.meta_txnid(self.meta_body) != self.txnid
+            ):
                 raise StorageError(f"data.mdb: its meta page is not that of snapshot {self.txnid}")
-            self.size_bytes = fmt.meta_file_bytes(self.meta_body)
+            self.size_bytes = control_file.meta_file_bytes(self.meta_body)
             head = bytearray(os.pread(self.fd, 2 * page_bytes, 0))
-            for offset, page in fmt.meta_pages(self.meta_body):
+            for offset, page in control_file.meta_pages(self.meta_body):
                 head[offset : offset + len(page)] = page
             self.head = bytes(head)
         except BaseException:

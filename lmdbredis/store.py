@@ -38,8 +38,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
 
+from lmdbredis import control_file, install, wal
 from lmdbredis import format as fmt
-from lmdbredis import install, wal
 from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.snapshots import MAP_BYTES_DEFAULT, READERS_MAX, Copy, Reader
@@ -105,7 +105,7 @@ class Store:
         self._warmers = ThreadPoolExecutor(_WARM_THREADS, "warm")  # its threads start when they are first needed
         self._committing: Future[Any] | None = None
         self._committing_lsn = 0
-        self._syncing: Future[fmt.Control] | None = None
+        self._syncing: Future[control_file.Control] | None = None
         self.is_held = False  # checkpoints are held: see `holds`
         self._synced_commits = 0  # of `commits`, how many the sync that began last covers
         self.has_backlog = False  # the overlay may hold rows that the open transaction could take: `drain`
@@ -127,7 +127,7 @@ class Store:
 
     def _open(self, replid: str, map_bytes: int, segment_bytes: int) -> None:
         """Open everything behind the lock, and recover. Raises StorageError, DiskFull, SyncFailed, or what the engine raises."""
-        self.control = self._restore_synced_snapshot() or fmt.Control(replid)
+        self.control = install.restore(self.directory, self.disk) or control_file.Control(replid)
         self._env = lmdb.open(
             str(self.directory), map_size=map_bytes, max_dbs=32, sync=False, metasync=False,
             readahead=False, meminit=False, max_readers=READERS_MAX,
@@ -168,42 +168,6 @@ class Store:
             os.ftruncate(fd, 0)
             os.pwrite(fd, str(os.getpid()).encode(), 0)
         return fd
-
-    def _restore_synced_snapshot(self) -> fmt.Control | None:
-        """Make data.mdb show the snapshot that CONTROL names; return CONTROL, None if there is none.
-
-        Both meta pages are overwritten by the one that CONTROL kept: whatever was committed later may not be whole.
-        """
-        path = self.directory / "CONTROL"
-        if not path.exists():
-            return None
-        control = fmt.unpack_control(path.read_bytes())
-        data = self.directory / "data.mdb"
-        if not data.exists():
-            raise StorageError(f"{data} is missing, though CONTROL names a snapshot in it: restore a backup")
-        if not wal.reaches(self.directory / "wal", control.lsn):
-            raise StorageError(
-                f"the log ends before {control.lsn:016x}, where CONTROL says it was safe: restore a backup. To start from data.mdb alone, move CONTROL and wal/ away"
-            )
-        fd = os.open(data, os.O_RDWR)
-        try:
-            pages = fmt.meta_pages(control.meta_body)
-            bodies = [os.pread(fd, fmt.META_BODY_BYTES, offset + fmt.META_BODY_OFFSET) for offset, _ in pages]
-            valid = [body for body in bodies if fmt.meta_body_is_valid(body)]
-            newest = max(map(fmt.meta_txnid, valid), default=0)
-            if len(valid) == len(pages) and newest < control.txnid:
-                raise StorageError(
-                    f"data.mdb holds an older state ({newest}) than CONTROL names ({control.txnid}). If data.mdb was restored from a copy, move CONTROL and wal/ away"
-                )
-            if newest != control.txnid or len(valid) < len(pages):
-                self.disk.reached("restore")
-                for offset, head in pages:  # no sync: until CONTROL names a later snapshot, every start does this again
-                    self.disk.pwrite(fd, [head], offset)
-            # A page behind the end would kill the process.
-            os.ftruncate(fd, max(os.fstat(fd).st_size, fmt.meta_file_bytes(control.meta_body)))
-        finally:
-            os.close(fd)
-        return control
 
     def _read_lsn(self) -> int:
         """Return how far the log is in LMDB's rows; makes the meta rows of a new store."""
@@ -495,23 +459,25 @@ class Store:
         self._next_pin = self._env.begin()
         txnid = self._next_pin.id()
         page_bytes = self._env.stat()["psize"]
-        meta_body = os.pread(self._data_fd, fmt.META_BODY_BYTES, (txnid & 1) * page_bytes + fmt.META_BODY_OFFSET)
-        if not fmt.meta_body_is_valid(meta_body) or fmt.meta_txnid(meta_body) != txnid:
+        meta_body = os.pread(
+            self._data_fd, control_file.META_BODY_BYTES, (txnid & 1) * page_bytes + control_file.META_BODY_OFFSET
+        )
+        if not control_file.meta_body_is_valid(meta_body) or control_file.meta_txnid(meta_body) != txnid:
             raise SyncFailed(f"data.mdb was changed by someone else: its meta page is not that of snapshot {txnid}")
-        control = fmt.Control(
+        control = control_file.Control(
             self.control.replid, self.control.replid2, self.control.replid2_lsn, self.committed_lsn, txnid, meta_body
         )
         self._synced_commits = self.commits
         self._syncing = self._syncer.submit(self._sync, control)
         return True
 
-    def _sync(self, control: fmt.Control) -> fmt.Control:
+    def _sync(self, control: control_file.Control) -> control_file.Control:
         """Make the snapshot that `control` names durable, the log first. Sync thread."""
         self.wal.sync()
         self.disk.reached("sync")
         self.disk.fdatasync(self._data_fd)
         self.disk.reached("synced")
-        self.disk.replace(self.directory / "CONTROL", fmt.pack_control(control))
+        self.disk.replace(self.directory / "CONTROL", control_file.pack(control))
         return control
 
     def _finish_sync(self) -> None:
@@ -556,7 +522,7 @@ class Store:
 
     def rename_history(self, replid: str) -> None:
         """Give the history another name, durably, and forget the one before: nobody can go on with it. Raises DiskFull, SyncFailed."""
-        self.set_history(replid, fmt.NO_REPLID, 0)
+        self.set_history(replid, control_file.NO_REPLID, 0)
 
     def set_history(self, replid: str, replid2: str, replid2_lsn: int) -> None:
         """Let this be the history `replid`, which up to an address was called `replid2`; durably. Raises DiskFull, SyncFailed."""
@@ -564,7 +530,7 @@ class Store:
             self._syncing.exception()
             self._finish_sync()
         self.control = replace(self.control, replid=replid, replid2=replid2, replid2_lsn=replid2_lsn)
-        self.disk.replace(self.directory / "CONTROL", fmt.pack_control(self.control))
+        self.disk.replace(self.directory / "CONTROL", control_file.pack(self.control))
 
     def probe(self, time_ms: int) -> None:
         """Find out whether the disk has room: commit and log an empty record. Raises DiskFull while it has not.

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmdbredis import format as fmt
-from lmdbredis import wal
+from lmdbredis import control_file, wal
 from lmdbredis.errors import StorageError
 from tests.crash import Engine, FaultyDisk, Load, recover
 from tests.servers import ROOT, Lmdbredis
@@ -187,11 +186,11 @@ def test_restore(made: Path, tmp_path: Path, is_there: bool):
     if is_there:
         target.mkdir()
     assert main(["restore", str(made / "backup"), "-o", str(target)]) == 0
-    control = fmt.unpack_control((target / "CONTROL").read_bytes())
+    control = control_file.unpack((target / "CONTROL").read_bytes())
     found, expected = recover_copy(target, tmp_path), recover_copy(made / "store", tmp_path)
 
     assert ([], expected.state) == (found.faults, found.state)
-    assert control.replid not in {manifest.read(made / "backup").replid, fmt.NO_REPLID}
+    assert control.replid not in {manifest.read(made / "backup").replid, control_file.NO_REPLID}
 
 
 def _flip(path: Path, at: int) -> None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmdbredis import format as fmt
-from lmdbredis import wal
+from lmdbredis import control_file, wal
 from lmdbredis.disk import Disk
 from tests.crash import Engine, recover
 from tests.servers import Lmdbredis
@@ -50,9 +49,9 @@ def state_of(directory: Path) -> object:
 def test_compact(store: Path):
     """It gets smaller, and is the same store: keys, history, log; nothing is left over, and a server goes on with it."""
     before, size = state_of(store), (store / "data.mdb").stat().st_size
-    control, segments = fmt.unpack_control((store / "CONTROL").read_bytes()), wal.segments(store / "wal")
+    control, segments = control_file.unpack((store / "CONTROL").read_bytes()), wal.segments(store / "wal")
     assert main(["compact", str(store)]) == 0
-    after = fmt.unpack_control((store / "CONTROL").read_bytes())
+    after = control_file.unpack((store / "CONTROL").read_bytes())
 
     assert before == state_of(store)
     assert (store / "data.mdb").stat().st_size < size / 3

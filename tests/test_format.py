@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmdbredis import control_file
 from lmdbredis import format as fmt
 from lmdbredis.errors import StorageError
 
@@ -94,7 +95,7 @@ GOLDEN = {
         "00000001 8fe20a35 0000000000000040 0000000000000020 00000000000003e8 00 78",
     ),
     "CONTROL": (
-        fmt.pack_control(fmt.Control("a" * 40, "b" * 40, 7, 1000, 12, bytes(range(136)))),
+        control_file.pack(control_file.Control("a" * 40, "b" * 40, 7, 1000, 12, bytes(range(136)))),
         "4c524354524c0d0a 00000001"
         + "61" * 40
         + "62" * 40
@@ -243,8 +244,8 @@ def test_write_sets(write_set: dict[int, dict[bytes, bytes | None]]):
 
 def test_control_damaged():
     """A CONTROL with any byte changed, or cut off anywhere, is refused with a text that says what to do."""
-    content = fmt.pack_control(fmt.Control("a" * 40, lsn=5, txnid=7, meta_body=bytes(136)))
-    assert fmt.unpack_control(content).txnid == 7
+    content = control_file.pack(control_file.Control("a" * 40, lsn=5, txnid=7, meta_body=bytes(136)))
+    assert control_file.unpack(content).txnid == 7
 
     broken = [content[:size] for size in range(len(content))] + [content + b"\0"]
     broken += [
@@ -252,15 +253,15 @@ def test_control_damaged():
     ]
     for one in broken:
         with pytest.raises(StorageError, match="CONTROL is damaged"):
-            fmt.unpack_control(one)
+            control_file.unpack(one)
 
 
 def test_newer_versions():
     """What a newer version wrote is refused by name, before anything else is believed."""
-    control = bytearray(fmt.pack_control(fmt.Control("a" * 40, meta_body=bytes(136))))
+    control = bytearray(control_file.pack(control_file.Control("a" * 40, meta_body=bytes(136))))
     control[8:12] = (fmt.FORMAT_VERSION + 1).to_bytes(4, "big")
     with pytest.raises(StorageError, match=r"CONTROL has format version 2.*Use a newer lmdbredis"):
-        fmt.unpack_control(bytes(control))
+        control_file.unpack(bytes(control))
 
     segment = bytearray(fmt.pack_segment_header(0))
     segment[8:12] = (fmt.FORMAT_VERSION + 1).to_bytes(4, "big")
@@ -288,11 +289,11 @@ def test_meta_pages():
     body[120:128] = (9).to_bytes(8, "little")
     for txnid in (6, 7):
         body[128:136] = txnid.to_bytes(8, "little")
-        pages = fmt.meta_pages(bytes(body))
+        pages = control_file.meta_pages(bytes(body))
 
         assert [0, 4096] == [offset for offset, _ in pages]
-        numbers = [fmt.meta_txnid(page[16:]) for _, page in pages]
+        numbers = [control_file.meta_txnid(page[16:]) for _, page in pages]
         assert numbers == ([6, 5] if txnid == 6 else [6, 7])
-        assert all(fmt.meta_body_is_valid(page[16:]) and page[10:12] == b"\x08\0" for _, page in pages)
+        assert all(control_file.meta_body_is_valid(page[16:]) and page[10:12] == b"\x08\0" for _, page in pages)
         assert [0, 1] == [int.from_bytes(page[:8], "little") for _, page in pages]
-        assert (4096, 40960) == (fmt.meta_page_bytes(bytes(body)), fmt.meta_file_bytes(bytes(body)))
+        assert (4096, 40960) == (control_file.meta_page_bytes(bytes(body)), control_file.meta_file_bytes(bytes(body)))

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmdbredis import errors, store
-from lmdbredis import format as fmt
+from lmdbredis import control_file, errors, store
 from lmdbredis.errors import DiskFull
 from tests.client import RawClient
 from tests.crash import Engine, FaultyDisk, Ledger, Load, Model, recover
@@ -104,7 +103,7 @@ def test_stands_still(engine: Engine):
     assert set(before) <= set(after)
     assert len(after) > len(before)
     assert all(after[name].startswith(content) for name, content in before.items())
-    control = fmt.unpack_control(after["CONTROL"])
+    control = control_file.unpack(after["CONTROL"])
     assert status(engine)[b"lsn"] == control.lsn
 
     assert texts(engine.run([b"BACKUP", b"STOP"])) == [b"OK"]
@@ -114,7 +113,7 @@ def test_stands_still(engine: Engine):
         engine.tick(20)
         time.sleep(0.001)
     engine.store.trim_wal(0, 1 << 62)
-    assert fmt.unpack_control((engine.directory / "CONTROL").read_bytes()).lsn > control.lsn
+    assert control_file.unpack((engine.directory / "CONTROL").read_bytes()).lsn > control.lsn
     assert not set(before) <= set(sleeping(engine.directory))
 
 

@@ -35,11 +35,11 @@ CHANCE_CALLS = {"urandom", "getrandom"}
 # Who may import what nobody else may.
 ONLY = {
     "lmdb": {"snapshots", "store"},
-    "struct": {"format"},
+    "struct": {"control_file", "format"},
     "msgpack": {"format"},
     "hiredis": {"resp", "requests"},
     "lupa": set(),  # imported by name, when the first script comes: test_scripting
-    "lmdbredis.wal": {"feeds", "link", "shipping", "store"},
+    "lmdbredis.wal": {"feeds", "install", "link", "shipping", "store"},
     "lmdbredis.disk": {"__main__", "install", "server", "store", "wal"},
 }
 SUB_DATABASES = {

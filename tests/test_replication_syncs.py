@@ -335,9 +335,7 @@ def test_cuts_under_load():
         assert partial >= 2
 
 
-@pytest.mark.parametrize(
-    "point", ["wal.rotated", "wal.appended", "committed"]
-)
+@pytest.mark.parametrize("point", ["wal.rotated", "wal.appended", "committed"])
 def test_killed_at_a_point(point: str, family: Family):
     """A replica that is killed at a named point of a row's way goes on where its log ended."""
     chance = random.Random(point)

@@ -11,8 +11,8 @@ import lmdb
 import pytest
 from lmdb import verify
 
+from lmdbredis import control_file, wal
 from lmdbredis import format as fmt
-from lmdbredis import wal
 from lmdbredis.errors import DiskFull, SyncFailed
 from lmdbredis.table import after_prefix
 from tests.crash import PowerDisk
@@ -351,7 +351,7 @@ def test_full_at_control(store: Store, disk: HeldDisk, tmp_path: Path):
             while store._syncing is not None:
                 store.poll()
         disk.room_bytes = None
-    assert names == store.control.txnid == fmt.unpack_control((store.directory / "CONTROL").read_bytes()).txnid
+    assert names == store.control.txnid == control_file.unpack((store.directory / "CONTROL").read_bytes()).txnid
     expected = rows(store)
 
     assert expected == reopened(killed(store.directory, tmp_path / "copy"))
@@ -413,7 +413,7 @@ def test_log_before_control(tmp_path: Path):
 
     class Watching(PowerDisk):
         def replace(self, path: Path, content: bytes) -> None:
-            lsn = fmt.unpack_control(content).lsn
+            lsn = control_file.unpack(content).lsn
             assert lsn <= self.store.wal.synced_lsn
             super().replace(path, content)
 

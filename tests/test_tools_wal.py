@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lmdbredis import control_file, wal
 from lmdbredis import format as fmt
-from lmdbredis import wal
 from lmdbredis.disk import Disk
 from lmdbredis.errors import StorageError
 from tests.crash import Engine
@@ -157,7 +157,7 @@ def test_segments(store: Path):
 
     assert status == 0
     assert [f"{base:016x}" for base in bases] == [one.split()[0] for one in said.splitlines()[2:-1]]
-    assert f"safe up to lsn {fmt.unpack_control((store / 'CONTROL').read_bytes()).lsn:016x}" in said
+    assert f"safe up to lsn {control_file.unpack((store / 'CONTROL').read_bytes()).lsn:016x}" in said
     found = [json.loads(one) for one in tool("wal", "ls", store, "--json")[1].splitlines()]
     assert [(f"{base:016x}", True) for base in bases] == [(one["lsn"], one["whole"]) for one in found]
     edit(wal.segment_path(store / "wal", bases[0]), 0, b"?")

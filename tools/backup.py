@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lmdbredis import control_file, wal
 from lmdbredis import format as fmt
-from lmdbredis import wal
 from lmdbredis.config import VERSION
 from lmdbredis.errors import StorageError
 
@@ -126,10 +126,10 @@ def _make(source: Source, partial: Path, *, compact: bool, rows: bool) -> dict[s
     for base in wal.segments(log):
         path = wal.segment_path(log, base)
         files[f"wal/{path.name}"] = _entry(path)
-    control = fmt.Control(
+    control = control_file.Control(
         source.replid, lsn=found["lsn"], txnid=found["txnid"], meta_body=bytes.fromhex(found["meta_body"])
     )
-    files["CONTROL"] = copying.write_file(partial / "CONTROL", fmt.pack_control(control))
+    files["CONTROL"] = copying.write_file(partial / "CONTROL", control_file.pack(control))
     said = manifest.Manifest(
         made_at, f"lmdbredis {VERSION}", source.replid, f"{found['lsn']:016x}", found["txnid"], f"{found['end_lsn']:016x}",
         found["newest_record_ms"], found["keys"], files,

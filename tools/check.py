@@ -11,8 +11,8 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from lmdbredis import control_file, wal
 from lmdbredis import format as fmt
-from lmdbredis import wal
 from lmdbredis.check import check
 from lmdbredis.errors import StorageError
 from lmdbredis.snapshots import ReadOnly
@@ -61,7 +61,9 @@ def run_check(given: argparse.Namespace) -> int:
     return BROKEN if faults else OK
 
 
-def _verdict(control: fmt.Control | None, newest: int, holder: str, faults: list[str], *, is_newest_whole: bool) -> str:
+def _verdict(
+    control: control_file.Control | None, newest: int, holder: str, faults: list[str], *, is_newest_whole: bool
+) -> str:
     """Return what follows from the faults."""
     if not faults:
         return "ok"
@@ -90,13 +92,13 @@ def _holder(directory: Path) -> str:
     return ""
 
 
-def _control(directory: Path) -> tuple[fmt.Control | None, list[str]]:
+def _control(directory: Path) -> tuple[control_file.Control | None, list[str]]:
     """Return CONTROL and what is wrong with it; a store restored from a bare copy has none, and needs none."""
     path = directory / "CONTROL"
     if not path.exists():
         return None, []
     try:
-        control = fmt.unpack_control(path.read_bytes())
+        control = control_file.unpack(path.read_bytes())
     except StorageError as error:
         return None, [str(error)]
     if not wal.reaches(directory / "wal", control.lsn):
@@ -104,26 +106,32 @@ def _control(directory: Path) -> tuple[fmt.Control | None, list[str]]:
     return control, []
 
 
-def _meta_pages(directory: Path, control: fmt.Control | None) -> tuple[int, list[str]]:
+def _meta_pages(directory: Path, control: control_file.Control | None) -> tuple[int, list[str]]:
     """Return the number of the newest commit, and what is wrong with LMDB's meta pages."""
     data = directory / "data.mdb"
     with data.open("rb") as file:
         first = file.read(_FIRST_BYTES)
         size = os.fstat(file.fileno()).st_size
-    page_bytes = fmt.meta_page_bytes(control.meta_body if control else first[fmt.META_BODY_OFFSET :].ljust(256, b"\0"))
-    at = [fmt.META_BODY_OFFSET, fmt.META_BODY_OFFSET + page_bytes]
+    page_bytes = control_file.meta_page_bytes(
+        control.meta_body if control else first[control_file.META_BODY_OFFSET :].ljust(256, b"\0")
+    )
+    at = [control_file.META_BODY_OFFSET, control_file.META_BODY_OFFSET + page_bytes]
     bodies = [
-        body for body in (first[start : start + fmt.META_BODY_BYTES] for start in at) if fmt.meta_body_is_valid(body)
+        body
+        for body in (first[start : start + control_file.META_BODY_BYTES] for start in at)
+        if control_file.meta_body_is_valid(body)
     ]
     if not bodies:
         return 0, ["data.mdb: neither of its meta pages is one"]
-    newest = max(bodies, key=fmt.meta_txnid)
-    number = fmt.meta_txnid(newest)
+    newest = max(bodies, key=control_file.meta_txnid)
+    number = control_file.meta_txnid(newest)
     faults = [] if len(bodies) == len(at) else ["data.mdb: one of its two meta pages is none"]
     if control is not None and number < control.txnid:
         faults.append(f"data.mdb holds an older state ({number}) than CONTROL names ({control.txnid})")
-    if size < fmt.meta_file_bytes(newest):
-        faults.append(f"data.mdb has {size} bytes, and commit {number} has pages up to {fmt.meta_file_bytes(newest)}")
+    if size < control_file.meta_file_bytes(newest):
+        faults.append(
+            f"data.mdb has {size} bytes, and commit {number} has pages up to {control_file.meta_file_bytes(newest)}"
+        )
     return number, faults
 
 

@@ -18,8 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmdbredis import format as fmt
-from lmdbredis import install
+from lmdbredis import control_file, install
 from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.snapshots import ReadOnly
@@ -78,7 +77,7 @@ def compact(directory: Path, disk: Disk) -> tuple[int, int]:
     """
     copying.step_back()
     data = directory / "data.mdb"
-    control = fmt.unpack_control((directory / "CONTROL").read_bytes())
+    control = control_file.unpack((directory / "CONTROL").read_bytes())
     place = install.begin(directory)
     try:
         reader = ReadOnly(directory)

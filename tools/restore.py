@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lmdbredis import format as fmt
+from lmdbredis import control_file
 from lmdbredis.errors import StorageError
 
 from . import copying, manifest, verify
@@ -104,9 +104,11 @@ def _write(backup: Path, target: Path, said: Manifest, tell: Tell) -> list[str]:
             os.close(fd)
     if found:
         return found
-    control = replace(fmt.unpack_control(old), replid=os.urandom(20).hex(), replid2=fmt.NO_REPLID, replid2_lsn=0)
+    control = replace(
+        control_file.unpack(old), replid=os.urandom(20).hex(), replid2=control_file.NO_REPLID, replid2_lsn=0
+    )
     (target / "CONTROL.partial").unlink()
-    copying.write_file(target / "CONTROL.new", fmt.pack_control(control))
+    copying.write_file(target / "CONTROL.new", control_file.pack(control))
     (target / "CONTROL.new").rename(target / "CONTROL")
     copying.sync_directory(log)
     copying.sync_directory(target)

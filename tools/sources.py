@@ -21,8 +21,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from lmdbredis import control_file, wal
 from lmdbredis import format as fmt
-from lmdbredis import wal
 from lmdbredis.errors import StorageError
 from lmdbredis.snapshots import ReadOnly
 
@@ -71,12 +71,12 @@ def open_source(word: str) -> Source:
 class Promised:
     """The bytes of data.mdb as the snapshot that CONTROL names has them, while no process writes it: as `snapshots.Copy`."""
 
-    def __init__(self, directory: Path, control: fmt.Control) -> None:
+    def __init__(self, directory: Path, control: control_file.Control) -> None:
         self.lsn = control.lsn
-        self.size_bytes = fmt.meta_file_bytes(control.meta_body)
+        self.size_bytes = control_file.meta_file_bytes(control.meta_body)
         self.fd = os.open(directory / "data.mdb", os.O_RDONLY)
-        pages = fmt.meta_pages(control.meta_body)
-        head = bytearray(os.pread(self.fd, len(pages) * fmt.meta_page_bytes(control.meta_body), 0))
+        pages = control_file.meta_pages(control.meta_body)
+        head = bytearray(os.pread(self.fd, len(pages) * control_file.meta_page_bytes(control.meta_body), 0))
         for offset, page in pages:
             head[offset : offset + len(page)] = page
         self.head = bytes(head)
@@ -96,7 +96,7 @@ class Directory:
         self._copy: Copy | Promised | None = None
         self._segments: dict[int, int] = {}  # base -> descriptor
         path = directory / "CONTROL"
-        control = fmt.unpack_control(path.read_bytes()) if path.exists() else None
+        control = control_file.unpack(path.read_bytes()) if path.exists() else None
         # A store that was restored from a bare copy has no CONTROL yet: its backup begins a history.
         self.replid = control.replid if control is not None else os.urandom(20).hex()
         self._lock_fd = lock(directory, shared=True)
@@ -113,14 +113,14 @@ class Directory:
             raise
         self.size_bytes = self._copy.size_bytes
 
-    def _newest(self, control: fmt.Control) -> int:
+    def _newest(self, control: control_file.Control) -> int:
         """Return the number of the newest commit, 0 if the meta pages are not both whole."""
         with self._data.open("rb") as file:
             bodies = []
-            for offset, _ in fmt.meta_pages(control.meta_body):
-                file.seek(offset + fmt.META_BODY_OFFSET)
-                bodies.append(file.read(fmt.META_BODY_BYTES))
-        return max(map(fmt.meta_txnid, bodies)) if all(map(fmt.meta_body_is_valid, bodies)) else 0
+            for offset, _ in control_file.meta_pages(control.meta_body):
+                file.seek(offset + control_file.META_BODY_OFFSET)
+                bodies.append(file.read(control_file.META_BODY_BYTES))
+        return max(map(control_file.meta_txnid, bodies)) if all(map(control_file.meta_body_is_valid, bodies)) else 0
 
     def _copy_with_log(self, reader: ReadOnly, *, needs_log: bool) -> Copy:
         """Return the newest commit, the log from there on being open; again, if that was removed meanwhile."""

@@ -21,8 +21,8 @@ from itertools import compress
 from operator import add
 from typing import TYPE_CHECKING, Any, Final
 
+from lmdbredis import control_file, wal
 from lmdbredis import format as fmt
-from lmdbredis import wal
 from lmdbredis.table import after_prefix
 
 from .child import apart
@@ -251,7 +251,7 @@ def _pages(view: View, directory: Path) -> dict[str, Any]:
         sizes, copy = view.reader.sizes(), view.reader.copy()
     body, snapshot_bytes = copy.meta_body, copy.size_bytes
     copy.close()
-    page_bytes = fmt.meta_page_bytes(body)
+    page_bytes = control_file.meta_page_bytes(body)
     tables = {}
     for table, found in sizes.items():
         pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
@@ -259,7 +259,7 @@ def _pages(view: View, directory: Path) -> dict[str, Any]:
             "rows": found["entries"], "depth": found["depth"], "pages": pages, "bytes": pages * page_bytes,
         }  # fmt: skip
     pages = snapshot_bytes // page_bytes
-    used = sum(one["pages"] for one in tables.values()) + fmt.meta_tree_pages(body) + 2
+    used = sum(one["pages"] for one in tables.values()) + control_file.meta_tree_pages(body) + 2
     log = directory / "wal"
     segments = wal.segments(log)
     return {

@@ -12,8 +12,8 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from lmdbredis import control_file, wal
 from lmdbredis import format as fmt
-from lmdbredis import wal
 from lmdbredis.errors import StorageError
 
 from .child import Damaged
@@ -80,7 +80,7 @@ def _log(directory: Path) -> tuple[Path, list[int]]:
 def _safe_lsn(directory: Path) -> int:
     """Return how far CONTROL says that the log is safe, 0 without CONTROL. Raises Damaged if it cannot be read."""
     try:
-        return fmt.unpack_control((directory / "CONTROL").read_bytes()).lsn
+        return control_file.unpack((directory / "CONTROL").read_bytes()).lsn
     except FileNotFoundError:
         return 0
     except StorageError as error:
