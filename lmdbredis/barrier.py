@@ -84,7 +84,8 @@ class Barrier:
         if self._is_strict and self._server.store.is_copy:  # it has become a replica in the middle of the batch
             self._is_strict = False
             for session in waiting:
-                session.kill()
+                if session.output:
+                    session.kill()
         else:
             self.keep(waiting, lsn)
         return passing

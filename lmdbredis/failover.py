@@ -83,7 +83,9 @@ class Failover:
         server = self._server
         replicas = [replica for replica in server.executor.replicas if self._is_meant(replica)]
         end_lsn = server.store.wal.end_lsn
-        ready = next((replica for replica in replicas if replica.lsn >= end_lsn), None)
+        # Whose write waits for a replica's disk is to hear that it is there before he is told that this server takes no more.
+        is_strict = server.store.record_flags != 0
+        ready = next((one for one in replicas if (one.synced_lsn if is_strict else one.lsn) >= end_lsn), None)
         if ready is not None:
             self._hand_over((ready.address, ready.port))
         elif self._until_ms and clock_ms() >= self._until_ms:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.client import pack
+from tests.client import Disconnected, pack
 from tests.crash import Load
 from tests.replicas import Family, control, follow, info, lead, offset, wait_for, wait_in_step
 from tests.several import _readable
@@ -232,6 +232,48 @@ def test_acknowledged_writes_survive_the_primary():
         assert load.verify(family.primary.client()) == []
         follow(family.replica, family.proxy.port)
         family.check()
+
+
+def test_who_becomes_a_replica_acknowledges_nothing():
+    """Who waits for replicas when his server becomes one is cut off and never told OK; who asks for no data is answered, several requests at once too."""
+    with Family(1) as family, family.primary.connect() as client, family.primary.connect() as other:
+        family.primary.client().call("CONFIG", "SET", "synchronous-replicas", 1)
+        stall(family)
+        client.send(pack(("SET", "k", "v")))
+        assert not _readable(client, 0.1)
+        asked = (
+            ("PING",),
+            ("INFO", "replication"),
+            ("PUBLISH", "c", "m"),
+            ("MULTI",),
+            ("REPLICAOF", "127.0.0.1", family.replica.port),
+            ("EXEC",),
+        )
+        replies = other.pipeline(asked)
+        assert replies[-1].plain() == [b"OK"]
+        with pytest.raises(Disconnected):
+            client.read()
+        with family.primary.connect() as third:  # it waits for no replica of its own
+            assert third.call("SET", "k", "w").value.startswith(b"READONLY")
+            assert third.call("GET", "k").value == b"v"
+
+
+def test_failover_lets_go_first():
+    """FAILOVER under synchronous-replicas hands over when those who wait have been answered: none of them is cut off, and nothing is missing."""
+    with Family(1) as family:
+        control(family.primary).call("CONFIG", "SET", "synchronous-replicas", 1)
+        clients = [family.primary.connect() for _ in range(20)]
+        for number, client in enumerate(clients):
+            client.send(pack(("SET", f"k{number}", "v")))
+        assert family.primary.client().call("FAILOVER").value == b"OK"
+        answers = [client.read()[0] for client in clients]
+        for client in clients:
+            client.close()
+        wait_for(lambda: family.replica.client().call("ROLE").items()[0].value == b"master", "the other to take over")
+        have = [family.replica.client().call("GET", f"k{number}").value == b"v" for number in range(20)]
+
+        assert all(answer.value == b"OK" or answer.value.startswith(b"READONLY") for answer in answers)
+        assert have == [answer.value == b"OK" for answer in answers]
 
 
 # --- min-replicas-to-write ------------------------------------------------------------------------------------------------------------
