@@ -271,7 +271,7 @@ class Link:
         return control.lsn
 
     def _diverged_lsn(self, control: control_file.Control, first_lsn: int) -> int | None:
-        """Return where the own log parts from the history that comes, None if it holds nothing else, or was another history.
+        """Return where the own log parts from the history that comes, None if it holds nothing else.
 
         A log that ends before the other one begins is taken for what that one had, too: it was only away for too long.
         """
@@ -279,7 +279,15 @@ class Link:
         own, end_lsn = store.control, store.wal.end_lsn
         if own.replid == control.replid2 and end_lsn > control.replid2_lsn:
             return control.replid2_lsn
-        if own.replid not in {control.replid, control.replid2} or end_lsn < first_lsn:
+        if own.replid not in {
+            control.replid,
+            control.replid2,
+        }:  # it may have had both names, one after the other, and others since
+            has_keys = any(database.keys for database in self._server.keyspace.databases)
+            return (
+                shipping.parting(store.wal.directory, install.incoming(store.directory) / "wal") if has_keys else None
+            )
+        if end_lsn < first_lsn:
             return None
         if shipping.last_record(store.wal.directory, end_lsn) is None:
             return None

@@ -137,6 +137,24 @@ def agrees(directory: Path, last: LastRecord) -> bool:
     return any(_seen(record) == last for record in wal.read_segment(directory, held[-1], last.lsn, records_max=1))
 
 
+def parting(own: Path, other: Path) -> int | None:
+    """Return the address where the log in `own` parts from the first segment in `other`.
+
+    None if `own` has nothing that is not there, as far as the two can be compared, or if they have nothing in common. O(a segment).
+    """
+    base, bases = wal.segments(other)[0], wal.segments(own)
+    if base not in bases:  # logs with one past are cut at the same places
+        return bases[0] if bases[-1] > base else None
+    parted = None
+    theirs = wal.read_segment(other, base)
+    for record in wal.read_segment(own, base):
+        their = next(theirs, None)
+        if their is None or _seen(their) != _seen(record):
+            return parted
+        parted = record.end_lsn
+    return None
+
+
 def _seen(record: Record) -> LastRecord:
     crc = zlib.crc32(record.payload, zlib.crc32(b"%d %d" % (record.time_ms, record.flags)))
     return LastRecord(record.lsn, record.end_lsn, crc)
