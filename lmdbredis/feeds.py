@@ -231,6 +231,8 @@ class Feeds:
             try:
                 while outgoing.lsn < end_lsn and feed.session.pending_output_bytes() < _UNSENT_BYTES:
                     data = outgoing.read(_PART_BYTES)
+                    if not data:
+                        raise StorageError(f"the log has a gap at {outgoing.lsn:016x}")
                     feed.session.send(data)
                     self.sent_bytes += len(data)
             except (StorageError, OSError) as error:
@@ -263,6 +265,8 @@ class Feeds:
             elif feed.replica.lag_ms(now_ms) > config.repl_timeout_s * 1000:
                 log.warning("Disconnecting timedout replica (streaming sync): %s", self._name(feed))
                 feed.session.kill()
+        if self._server.executor.refusal is not None:
+            self.drop_lost()
         self._lost = {name: (lsn, until_ms) for name, (lsn, until_ms) in self._lost.items() if until_ms > now_ms}
 
     def forget(self, session: Session) -> None:
@@ -278,13 +282,14 @@ class Feeds:
         log.warning("Connection with replica %s lost.", self._name(feed))
 
     def let_go(self) -> None:
-        """Cut off all replicas: the history has another name now, or the log another beginning."""
+        """Cut off all replicas, at once: the history has another name now, or the log is another one."""
         for feed in list(self._by_session.values()):
             feed.session.kill()
-        self._lost.clear()
+            self.forget(feed.session)
+            self._server.executor.replicas.forget(feed.session)
 
     def drop_lost(self) -> None:
-        """Keep nothing any more for those who are gone: the disk is full."""
+        """Keep nothing any more for those who are gone: the disk is full, or the log is another one."""
         self._lost.clear()
 
     def _name(self, feed: Feed) -> str:

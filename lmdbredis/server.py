@@ -113,6 +113,7 @@ class RedisServer:
     def exchange(self) -> None:
         """Put the state that has come in the place of what is here. Raises StorageError, DiskFull, SyncFailed."""
         self._reopen(checkpoint=False)
+        self.role.feeds.drop_lost()
         self.executor.look_again(now_us())
         self.send_heard()
 
