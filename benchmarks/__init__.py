@@ -19,7 +19,7 @@ Rooms, top to bottom:
 
     __main__                                                the command line
     throughput always order restart latency                 one question each: `run(options) -> Result`
-    larger_than_memory expiry scripts streams fanout waiting
+    larger_than_memory expiry scripts streams fanout waiting backup
     inspection replication failover
     duel                                                    the same load at both servers, in turn
     load probe crowd                                        redis-benchmark; clients that wait; many clients in one process

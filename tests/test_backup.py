@@ -17,7 +17,7 @@ import pytest
 from lmdbredis import control_file, wal
 from lmdbredis.errors import StorageError
 from tests.crash import Engine, FaultyDisk, Load, recover
-from tests.servers import ROOT, Lmdbredis
+from tests.servers import ROOT, Lmdbredis, free_port
 from tests.test_holds import SMALL, faults_of_copy
 from tests.tool_stores import tool
 from tools import child, copying, manifest, sources
@@ -26,6 +26,8 @@ from tools.main import main
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.servers import Server
 
 PAGE = 4096
 
@@ -162,7 +164,7 @@ def test_refusals(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["backup", store, str(tmp_path / "full")], "is there already"),
         (["backup", store, str(tmp_path / "copy")], "is in the way"),
         (["backup", str(tmp_path), str(tmp_path / "x")], "is not a store"),
-        (["backup", "localhost:6379", str(tmp_path / "x")], "not there yet"),
+        (["backup", f"localhost:{free_port()}", str(tmp_path / "x")], "refused"),
         (["restore", str(made / "backup"), "-o", str(tmp_path / "full")], "is not empty"),
         (["restore", str(made / "backup"), "-o", str(tmp_path / "full" / "file")], "is not empty"),
         (["compact", str(tmp_path)], "is not a store"),
@@ -283,7 +285,7 @@ def test_segments_that_go_while_they_are_copied(tmp_path: Path, monkeypatch: pyt
     engine.store.wal.trim(engine.store.wal.end_lsn)
     target = copying.Target(tmp_path / "data.mdb")
     (tmp_path / "wal").mkdir()
-    source.write_data(target, lambda _: None, compact=False)
+    source.write_data(target, tmp_path / "wal", lambda _: None, compact=False)
     target.close()
     source.write_log(tmp_path / "wal", lambda _: None)
     source.close()
@@ -344,6 +346,45 @@ def test_under_load(tmp_path: Path, way: str):
             shutil.rmtree(copy)
         load.stop()
         assert load.verify(client) == []
+
+
+@pytest.mark.slow
+def test_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Backups through the port of a running server, under load, over rotations of its log: as through its directory."""
+    monkeypatch.setenv("REDISCLI_AUTH", "secret")
+    chance = random.Random(19)
+    load = Load(chance)
+    with Lmdbredis(*SMALL) as one, one.connect() as client:
+        load.start(one.port)
+        for number in range(4):
+            client.call("CONFIG", "SET", "requirepass", "")
+            time.sleep(chance.uniform(0.05, 0.3))  # the moment is the random draw itself
+            acknowledged = [ledger.acknowledged for ledger in load.ledgers]
+            client.call("CONFIG", "SET", "requirepass", "secret")
+            copy = tmp_path / f"copy{number}"
+            status, said = tool("backup", f"127.0.0.1:{one.port}", copy)
+            assert status == 0, said
+            sent = [len(ledger.sent) for ledger in load.ledgers]
+            assert main(["verify", str(copy)]) == 0
+            assert faults_of_copy(copy, load, acknowledged, sent) == []
+            shutil.rmtree(copy)
+        load.stop()
+        assert load.verify(client) == []
+
+
+def test_from_elsewhere_refused(tmp_path: Path, oracle: Server, capsys: pytest.CaptureFixture[str]):
+    """A wrong password, another kind of server, --compact: a line that says so, status 2, and nothing is left."""
+    with Lmdbredis("--requirepass", "secret") as one:
+        for words, text in (
+            ([f"127.0.0.1:{one.port}"], "NOAUTH"),
+            ([f"127.0.0.1:{oracle.port}"], "127.0.0.1"),
+        ):
+            assert main(["backup", *words, str(tmp_path / "copy")]) == 2
+            assert text in capsys.readouterr().err
+    with Lmdbredis() as one:
+        assert main(["backup", f"127.0.0.1:{one.port}", str(tmp_path / "copy"), "--compact"]) == 2
+        assert "--compact needs the directory" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def run_and_kill(chance: random.Random, seconds_max: float, *words: object) -> None:

@@ -9,6 +9,7 @@ Laws:
 1. It is made as ``DEST.partial``, checked there, put on disk, and only then renamed to ``DEST``: whenever the process is killed, there is
    no ``DEST``. The next backup to the same place clears the remains away.
 2. The source is not touched, and its server neither waits nor holds checkpoints: only the snapshot's pages are not reused meanwhile.
+3. Where the bytes come from is one class (`sources`, `remote`); everything else is the same for all.
 """
 
 from __future__ import annotations
@@ -39,12 +40,16 @@ _OURS: Final = frozenset({"data.mdb", "lock.mdb", "CONTROL", "LOCK", "wal", mani
 def add_parser(commands: Any) -> None:
     """Add the command."""
     made = commands.add_parser(
-        "backup", help="copy a store, beside its running server or cold",
+        "backup", help="copy a store, beside its running server, from elsewhere, or cold",
         description="Make a copy of a store, also beside its running server, which goes on. It is checked before it gets its name; "
         "a server can be started on it, or on what `restore` makes of it.",
         epilog="example: lmdbredis backup /var/lib/lmdbredis /backups/monday",
     )  # fmt: skip
-    made.add_argument("source", metavar="DIR", help="the server's directory")
+    made.add_argument(
+        "source",
+        metavar="DIR|HOST:PORT",
+        help="the server's directory, or where it listens (its password: REDISCLI_AUTH)",
+    )
     made.add_argument("target", metavar="DEST", type=Path, help="the directory to be made")
     made.add_argument("--compact", action="store_true", help="leave out free pages: smaller, and slower to make")
     made.add_argument(
@@ -111,10 +116,10 @@ def _make(source: Source, partial: Path, *, compact: bool, rows: bool) -> dict[s
     log = partial / "wal"
     log.mkdir()
     files = {}
-    with copying.bar("copying", source.size_bytes) as tell:
+    with copying.bar("copying", source.size_bytes or None) as tell:
         target = copying.Target(partial / "data.mdb")
         try:
-            source.write_data(target, tell, compact=compact)
+            source.write_data(target, log, tell, compact=compact)
             source.write_log(log, tell)
             files["data.mdb"] = target.close()
         finally:

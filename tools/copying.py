@@ -1,9 +1,11 @@
 """Copying bytes from file to file at the speed of the kernel, their checksums along the way.
 
-Theory. The kernel copies (copy_file_range: within a file system that can, it only shares blocks; else sendfile); meanwhile one thread
-reads back what stands in the target by now, from the page cache, and sums it, and another puts it on disk, so that the sync at the end
-has little left to do. What is summed is what is in the target: pages of data.mdb that the snapshot does not use may change while
-they are copied, and it does not matter what they hold, only that it stays.
+Theory. The kernel copies (copy_file_range: within a file system that can, it only shares blocks; else sendfile); meanwhile a thread
+reads back what stands in the target by now, from the page cache, and sums it. What is summed is what is in the target: pages of
+data.mdb that the snapshot does not use may change while they are copied, and it does not matter what they hold, only that it stays.
+
+Rejected: syncs in a thread, every 64 MB, so that the last one has little left to do. On a disk that others use too, 4 GB took a third
+longer: the kernel writes back by itself, and in larger pieces.
 
 It knows files and bytes, nothing of what they mean.
 """
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from .manifest import Tell
 
 _PIECE_BYTES: Final = 8 << 20
-_SYNCED_BYTES: Final = 64 << 20  # so many are written between two syncs
 _NOT_HERE: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
 
@@ -42,16 +43,14 @@ def move(source_fd: int, target_fd: int, at: int, count: int) -> int:
 
 
 class Target:
-    """A file that is being written, piece by piece from its beginning; its sum and its syncs run behind."""
+    """A file that is being written, piece by piece from its beginning; its sum runs behind."""
 
     def __init__(self, path: Path) -> None:
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         self.size_bytes = 0
-        self._summer, self._syncer = ThreadPoolExecutor(1, "sum"), ThreadPoolExecutor(1, "sync")
+        self._summer = ThreadPoolExecutor(1, "sum")
         self._sums: list[Future[None]] = []
-        self._sync: Future[None] | None = None
         self._crc = 0
-        self._unsynced = 0
 
     def write(self, data: bytes) -> None:
         """Append bytes."""
@@ -75,13 +74,9 @@ class Target:
             tell(count)
 
     def passed(self, count: int) -> None:
-        """Take note of bytes that have been appended: they are summed, and synced now and then."""
+        """Take note of bytes that have been appended: they are summed."""
         self._sums.append(self._summer.submit(self._add, self.size_bytes, count))
         self.size_bytes += count
-        self._unsynced += count
-        if self._unsynced >= _SYNCED_BYTES and (self._sync is None or self._sync.done()):
-            self._unsynced = 0
-            self._sync = self._syncer.submit(os.fdatasync, self.fd)
 
     def _add(self, start: int, count: int) -> None:
         self._crc = manifest.sum_of(self.fd, start, count, self._crc)
@@ -89,8 +84,6 @@ class Target:
     def close(self) -> dict[str, object]:
         """Put all of it on disk; return what a manifest says of it. Raises OSError."""
         try:
-            if self._sync is not None:
-                self._sync.result()
             os.fsync(self.fd)
             for one in self._sums:
                 one.result()
@@ -100,8 +93,7 @@ class Target:
 
     def abandon(self) -> None:
         """Let the file go as it is."""
-        for threads in (self._summer, self._syncer):
-            threads.shutdown(cancel_futures=True)
+        self._summer.shutdown(cancel_futures=True)
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -143,8 +135,8 @@ def step_back() -> None:
 
 
 @contextmanager
-def bar(what: str, total_bytes: int) -> Iterator[Tell]:
-    """Show how far the copying is, on a terminal; yield what is to be told of bytes that are done."""
+def bar(what: str, total_bytes: int | None) -> Iterator[Tell]:
+    """Show how far the copying is, on a terminal; yield what is to be told of bytes that are done. None: nobody knows how many there will be."""
     if not sys.stderr.isatty():
         yield lambda _count: None
         return

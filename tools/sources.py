@@ -1,4 +1,4 @@
-"""Where a backup's bytes come from: the directory of a store, live or cold.
+"""Where a backup's bytes come from: the directory of a store, live or cold. (A server elsewhere: see `remote`.)
 
 Theory. A source gives the pages of one snapshot, and the log from there on. Of a live store that is the newest commit, pinned by a
 read transaction (`snapshots`), so the server goes on and nothing is held. Of a store that was killed it is the snapshot that CONTROL
@@ -27,6 +27,7 @@ from lmdbredis.errors import StorageError
 from lmdbredis.snapshots import ReadOnly
 
 from . import copying
+from .remote import Server
 
 if TYPE_CHECKING:
     from lmdbredis.snapshots import Copy
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 _TRIES: Final = 5
 _PAUSE_S: Final = 0.05
 _LOOK_S: Final = 0.1
-_ADDRESS: Final = re.compile(r"[^/]*:\d{1,5}")
+_ADDRESS: Final = re.compile(r"(?P<host>[^/]*):(?P<port>\d{1,5})")
 
 
 class Source(Protocol):
@@ -46,23 +47,21 @@ class Source(Protocol):
     replid: str  # the history's name
     size_bytes: int  # of data.mdb, as it will be
 
-    def write_data(self, target: Target, tell: Tell, *, compact: bool) -> None:
-        """Write data.mdb into a new file. Raises StorageError, OSError."""
+    def write_data(self, target: Target, log: Path, tell: Tell, *, compact: bool) -> None:
+        """Write data.mdb into a new file, and into the directory `log` whatever of the log comes before it. Raises StorageError, OSError."""
 
-    def write_log(self, target: Path, tell: Tell) -> None:
-        """Write the log from the snapshot to its end, as segments, into an empty directory. Raises StorageError, OSError."""
+    def write_log(self, log: Path, tell: Tell) -> None:
+        """Write the log from the snapshot to its end, as segments, into the directory. Raises StorageError, OSError."""
 
     def close(self) -> None:
         """Let everything go."""
 
 
 def open_source(word: str) -> Source:
-    """Return the source that a word names: a directory, or host:port. Raises StorageError."""
+    """Return the source that a word names: a directory, or host:port. Raises StorageError, OSError."""
     path = Path(word)
-    if not path.exists() and _ADDRESS.fullmatch(word):
-        raise StorageError(
-            f"{word}: a backup over the network is not there yet. Run this on the server's machine, with its directory"
-        )
+    if not path.exists() and (found := _ADDRESS.fullmatch(word)):
+        return Server(found["host"].strip("[]") or "localhost", int(found["port"]))
     if not (path / "data.mdb").exists():
         raise StorageError(f"{path} is not a store: there is no data.mdb in it")
     return Directory(path)
@@ -148,7 +147,7 @@ class Directory:
             os.close(self._segments.pop(base))
         return True
 
-    def write_data(self, target: Target, tell: Tell, *, compact: bool) -> None:
+    def write_data(self, target: Target, log: Path, tell: Tell, *, compact: bool) -> None:  # noqa: ARG002 -- as `Source` has it
         """See `Source`."""
         assert self._copy is not None
         if not compact:
@@ -161,20 +160,20 @@ class Directory:
             )
         write_compact(self._reader, target, tell)
 
-    def write_log(self, target: Path, tell: Tell) -> None:
+    def write_log(self, log: Path, tell: Tell) -> None:
         """See `Source`. Of a segment that is being written, what is whole by now; of later ones, those that follow on it."""
         bases = sorted(self._segments)
         for base in bases:
-            copying.copy_file(self._segments[base], wal.segment_path(target, base), tell)
+            copying.copy_file(self._segments[base], wal.segment_path(log, base), tell)
         while bases:
-            end_lsn = _cut(target, bases[-1])
+            end_lsn = _cut(log, bases[-1])
             if end_lsn in self._segments:  # not even its beginning was whole
                 return
             try:
                 self._segments[end_lsn] = os.open(wal.segment_path(self._log, end_lsn), os.O_RDONLY)
             except FileNotFoundError:
                 return
-            copying.copy_file(self._segments[end_lsn], wal.segment_path(target, end_lsn), tell)
+            copying.copy_file(self._segments[end_lsn], wal.segment_path(log, end_lsn), tell)
             bases.append(end_lsn)
 
     def _unlock(self) -> None:
