@@ -63,7 +63,7 @@ def control(server: Server) -> RawClient:
 
 def info(client: RawClient, section: str = "replication") -> dict[str, str]:
     """Return a section of INFO."""
-    lines = client.call("INFO", section).value.decode().splitlines()
+    lines = client.call("INFO", section).value.decode().removeprefix("txt:").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
