@@ -14,7 +14,7 @@ import pytest
 from lmdbredis import control_file, errors, store
 from lmdbredis.errors import DiskFull
 from tests.client import RawClient
-from tests.crash import Engine, FaultyDisk, Ledger, Load, Model, recover
+from tests.crash import Engine, FaultyDisk, Ledger, Load, Model, PowerDisk, Workload, recover
 from tests.servers import Lmdbredis
 
 if TYPE_CHECKING:
@@ -167,6 +167,40 @@ def test_crash_while_held(engine: Engine, tmp_path: Path):
     found = recover(tmp_path / "copy")
 
     assert ([], expected) == (found.faults, found.state)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_power_cut_while_held(tmp_path: Path, seed: int):
+    """Power that is lost while checkpoints are held, or after: what was synced is there, in whole batches, though segments grow."""
+    chance = random.Random(seed)
+    disk = PowerDisk()
+    engine = Engine(tmp_path / "store", disk)
+    workload, model = Workload(chance), Model()
+    states = [(0, model.copy())]
+    try:
+        for number in range(60):
+            if number == 15:
+                start(engine)
+            if number == 45 and seed % 2:
+                engine.run([b"BACKUP", b"STOP"])
+            batch = [workload.command() for _ in range(chance.randint(1, 12))]
+            engine.run(*batch)
+            for words in batch:
+                model.apply(words)
+            states.append((engine.store.wal.end_lsn, model.copy()))
+            if chance.random() < 0.2:
+                engine.store.wal.sync()
+            engine.tick(chance.choice((1, 5, 60)))
+        synced_lsn = engine.store.wal.synced_lsn
+        disk.cut(engine.directory, tmp_path / "after", chance, harshest=seed < 2)
+    finally:
+        engine.close(checkpoint=False)
+        disk.close()
+    found = recover(tmp_path / "after")
+    promised = max(index for index, (lsn, _) in enumerate(states) if lsn <= synced_lsn)
+
+    assert found.faults == []
+    assert found.state in [state for _, state in states[promised:]]
 
 
 def test_close_while_held(engine: Engine):
