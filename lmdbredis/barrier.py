@@ -79,6 +79,10 @@ class Barrier:
     def keep_batch(self, sessions: list[Session], lsn: int) -> list[Session]:
         """As `keep` for the sessions of a batch; return those whose replies need not wait for replicas."""
         passing, self._passing = self._passing, []
+        if (
+            self._server.store.record_flags and not self._is_strict
+        ):  # since the CONFIG SET of somebody in it, who is not to wait either
+            passing = [one for one in sessions if one.run_now == 1 and one.last_words[0].upper() == b"CONFIG"]
         free = set(passing)
         waiting = [session for session in sessions if session not in free]
         if self._is_strict and self._server.store.is_copy:  # it has become a replica in the middle of the batch

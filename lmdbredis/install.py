@@ -54,7 +54,7 @@ def seal(directory: Path, disk: Disk, control: control_file.Control, diverged_ls
     """
     place = incoming(directory)
     if diverged_lsn is not None:
-        (place / _DIVERGED).write_text(f"diverged-{diverged_lsn:016x}", encoding="ascii")
+        disk.replace(place / _DIVERGED, b"diverged-%016x" % diverged_lsn)
     disk.sync_directory(place / "wal")
     disk.sync_directory(place)
     disk.replace(place / "CONTROL", control_file.pack(control))
@@ -91,6 +91,7 @@ def finish(directory: Path, disk: Disk) -> str | None:
         shutil.rmtree(directory / kept, ignore_errors=True)
         (directory / kept).mkdir()
         disk.rename(old, directory / kept / "wal")
+        disk.sync_directory(directory / kept)
     disk.sync_directory(directory)
     disk.rename(place / "CONTROL", directory / "CONTROL")
     disk.sync_directory(directory)

@@ -173,8 +173,9 @@ def test_no_reply_before_the_replica_has_it(family: Family):
 
 def test_setting_it_to_zero_lets_everybody_go(family: Family):
     """CONFIG SET synchronous-replicas 0 is heard while everybody waits, and ends the waiting."""
-    control(family.primary).call("CONFIG", "SET", "synchronous-replicas", 2)
     stall(family)
+    control(family.primary).call("SET", "k", "before")
+    assert control(family.primary).call("CONFIG", "SET", "synchronous-replicas", 2).value == b"OK", "it does not wait"
     with family.primary.connect() as client:
         client.send(pack(("SET", "k", "v")))
         assert not _readable(client, 0.1)
