@@ -47,6 +47,11 @@ def incoming(directory: Path) -> Path:
     return directory / "incoming"
 
 
+def compact(directory: Path) -> Path:
+    """Return where a compact copy of the directory's data is made beside a server."""
+    return directory / "compact"
+
+
 def seal(directory: Path, disk: Disk, control: control_file.Control, diverged_lsn: int | None) -> None:
     """Say that the new state is whole: from now on it will be there. Its files have been synced. Raises DiskFull, SyncFailed.
 
@@ -55,7 +60,8 @@ def seal(directory: Path, disk: Disk, control: control_file.Control, diverged_ls
     place = incoming(directory)
     if diverged_lsn is not None:
         disk.replace(place / _DIVERGED, b"diverged-%016x" % diverged_lsn)
-    disk.sync_directory(place / "wal")
+    if (place / "wal").exists():  # else the log stays where it is
+        disk.sync_directory(place / "wal")
     disk.sync_directory(place)
     disk.replace(place / "CONTROL", control_file.pack(control))
     disk.sync_directory(directory)
@@ -68,6 +74,7 @@ def finish(directory: Path, disk: Disk) -> str | None:
     Returns the name of the directory in which the old log was kept, if it was (law 3). Raises DiskFull, SyncFailed.
     """
     place, old = incoming(directory), directory / "wal.old"
+    shutil.rmtree(compact(directory), ignore_errors=True)  # of a tool that was killed, or comes too late
     if not (place / "CONTROL").exists():
         shutil.rmtree(place, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)  # all but this was done

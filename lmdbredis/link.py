@@ -260,6 +260,7 @@ class Link:
         diverged_lsn = self._diverged_lsn(control, first_lsn)
         await self._apart(partial(install.seal, directory, server.store.disk, control, diverged_lsn))
         server.exchange()
+        server.role.feeds.drop_lost()  # it is another log
         if server.store.diverged:
             kept = directory / server.store.diverged
             log.warning(

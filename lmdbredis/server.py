@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lmdbredis import errors
+from lmdbredis import compaction, errors
 from lmdbredis.barrier import Barrier
 from lmdbredis.busy import Busy
 from lmdbredis.config import SET_FAILED, Config
@@ -111,9 +111,8 @@ class RedisServer:
         self.role.apply()
 
     def exchange(self) -> None:
-        """Put the state that has come in the place of what is here. Raises StorageError, DiskFull, SyncFailed."""
+        """Put the state that is to be installed in the place of what is here. Raises StorageError, DiskFull, SyncFailed."""
         self._reopen(checkpoint=False)
-        self.role.feeds.drop_lost()
         self.executor.look_again(now_us())
         self.send_heard()
 
@@ -481,6 +480,7 @@ class RedisServer:
         """Serve until told to stop; return the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
+        self.loop.add_signal_handler(signal.SIGUSR2, compaction.take, self)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal it was started from may go
         gc.collect()
         gc.freeze()  # what is there now stays: the cycle collector need not look at it again

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
+import subprocess
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lmdbredis import control_file, wal
 from lmdbredis.disk import Disk
+from tests.client import Disconnected
 from tests.crash import Engine, recover
+from tests.replicas import Family, control, info, wait_for
 from tests.servers import Lmdbredis
 from tests.test_backup import fill, run_and_kill
 from tools import compact
 from tools.main import main
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 POINTS = ("install.sealed", "install.data", "install.old", "install.wal", "install.done", "control.written")
@@ -78,14 +85,116 @@ def test_killed_store(store: Path):
     assert state_of(copy) == expected
 
 
-def test_running_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Beside a running server it is refused with a clear word, and the server goes on."""
-    (tmp_path / "data").mkdir()
-    with Lmdbredis(dir=tmp_path / "data") as one, one.connect() as client:
-        client.call("SET", "k", "v")
-        assert main(["compact", str(tmp_path / "data")]) == 2
-        assert "belongs to a running server: stop it first" in capsys.readouterr().err
-        assert client.call("GET", "k").value == b"v"
+class Load(threading.Thread):
+    """A client that writes one key after another and knows which writes were acknowledged."""
+
+    def __init__(self, server: Lmdbredis) -> None:
+        super().__init__(daemon=True)
+        self._server = server
+        self._ends = threading.Event()
+        self.acknowledged = 0
+
+    def run(self) -> None:
+        with contextlib.suppress(Disconnected), self._server.connect() as client:
+            while not self._ends.is_set():
+                assert client.call("SET", f"new{self.acknowledged}", "v" * 50).value == b"OK"
+                self.acknowledged += 1
+
+    def end(self) -> None:
+        self._ends.set()
+        self.join()
+
+
+@contextlib.contextmanager
+def loaded_server(directory: Path, *options: str) -> Iterator[tuple[Lmdbredis, Load]]:
+    """Return a server of a file that is mostly free, and a client that writes."""
+    directory.mkdir()
+    with Lmdbredis("--wal-segment-size", "65536", *options, dir=directory) as server:
+        client = server.client()
+        for number in range(60):
+            client.call("SET", f"large{number}", bytes(200_000))
+        client.call("DEL", *(f"large{number}" for number in range(60)))
+        wait_for(lambda: info(client, "storage")["reclaimed_rows"] != "0", "the space to be reclaimed")
+        client.call("SAVE")
+        load = Load(server)
+        load.start()
+        yield server, load
+        load.end()
+
+
+def has_all(server: Lmdbredis, load: Load) -> bool:
+    """Tell whether every write that was acknowledged is there, and all rows are in order."""
+    client = server.client()
+    there = client.call("EXISTS", *(f"new{number}" for number in range(load.acknowledged))).value
+    return there == load.acknowledged and client.call("DEBUG", "CHECK").value == b"OK"
+
+
+def test_beside_a_server(tmp_path: Path):
+    """Beside a server that is written to: the file gets smaller, no connection is lost, no write; a kill -9 later either."""
+    data = tmp_path / "data"
+    with loaded_server(data) as (server, load), server.connect() as other:
+        before, size = load.acknowledged, (data / "data.mdb").stat().st_size
+        assert main(["compact", str(data)]) == 0
+        assert (data / "data.mdb").stat().st_size < size / 3
+        assert other.call("PING").value == b"PONG"
+        wait_for(lambda: load.acknowledged > before + 200, "the client to go on")
+        load.end()
+        assert has_all(server, load)
+        server.kill9()
+        server.start()
+        assert has_all(server, load)
+        assert {path.name for path in data.iterdir()} <= {"data.mdb", "lock.mdb", "CONTROL", "LOCK", "wal"}
+
+
+def test_replicas_go_on():
+    """A primary and its replica are made compact, one after the other: the replica needs no snapshot, and has the same."""
+    with Family(1) as family:
+        client = control(family.primary)
+        for number in range(300):
+            client.call("SET", f"k{number}", "v" * 100)
+        family.wait()
+        for server in family.servers:
+            assert main(["compact", str(server.dir)]) == 0
+        client.call("SET", "later", "v")
+
+        family.check()
+        assert family.syncs()[0] == 1
+
+
+def test_refused_beside_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """While checkpoints are held the server does not take the copy, and says why; it goes on."""
+    data = tmp_path / "data"
+    with loaded_server(data) as (server, load):
+        assert server.client().call("BACKUP", "START").value == b"OK"
+        assert main(["compact", str(data)]) == 2
+        assert "did not take the compact copy" in capsys.readouterr().err
+        assert "checkpoints are held" in server.log_path.read_text()
+        assert not (data / "compact").exists()
+        load.end()
+        assert has_all(server, load)
+
+
+@pytest.mark.slow
+def test_killed_beside_a_server(tmp_path: Path):
+    """The tool is killed at random, the server too: whatever was acknowledged is there, and the next start clears away."""
+    chance = random.Random(19)
+    data = tmp_path / "data"
+    with loaded_server(data) as (server, load):
+        for _ in range(8):
+            run_and_kill(chance, 0.9, "compact", data)
+        load.end()
+        assert has_all(server, load)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tools.main", "compact", str(data)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for((data / "compact").exists, "the tool to begin")
+        server.kill9()
+        process.wait()
+        server.start()
+        assert has_all(server, load)
+        assert not (data / "compact").exists()
 
 
 class Killed(BaseException):

@@ -18,7 +18,7 @@ from lmdbredis import format as fmt
 PACKAGE = Path(fmt.__file__).resolve().parent
 
 # The rooms at the top, which alone know the outside world: sockets, clocks, chance.
-IMPURE = {"__main__", "server", "barrier", "connection", "busy", "failover", "feeds", "link", "measures", "role"}
+IMPURE = {"__main__", "server", "barrier", "compaction", "connection", "busy", "failover", "feeds", "link", "measures", "role"}
 OUTSIDE_WORLD = {
     "asyncio",
     "uvloop",
@@ -39,7 +39,7 @@ ONLY = {
     "msgpack": {"format"},
     "hiredis": {"resp", "requests"},
     "lupa": set(),  # imported by name, when the first script comes: test_scripting
-    "lmdbredis.wal": {"feeds", "install", "link", "shipping", "store"},
+    "lmdbredis.wal": {"compaction", "feeds", "install", "link", "shipping", "store"},
     "lmdbredis.disk": {"__main__", "install", "server", "store", "wal"},
 }
 SUB_DATABASES = {

@@ -1,12 +1,13 @@
 """``lmdbredis compact``: data.mdb without its free pages, in order, so that it is as small as what it holds.
 
 Theory. LMDB gives pages back to itself, never to the file system: after much was deleted the file stays large. A compact copy of the
-newest snapshot is made beside it, with the same log, and takes its place as any other new state does (`install`).
+newest snapshot is made beside it, with the same log, and takes its place as any other new state does (`install`). A running server is
+asked to do that last step itself (`lmdbredis.compaction`).
 
 Laws:
 
-1. Only for a store that no server has: it is locked as by a server, and closed in order first, as a server would (what was killed is
-   recovered). The form for a running server is not there yet; whoever asks for it is told so.
+1. A store that no server has is locked as by a server, and closed in order first, as a server would (what was killed is recovered).
+   Beside a server nothing of its own is written; segments of its log that it trims meanwhile are kept by another name (a link).
 2. Whenever the process is killed there is the old state or the new one, and the next start works; it clears away what is left over.
 """
 
@@ -14,29 +15,38 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from lmdbredis import control_file, install
+from lmdbredis import control_file, install, wal
 from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.snapshots import ReadOnly
 from lmdbredis.store import Store
 
 from . import copying, verify
-from .sources import lock, write_compact
+from .sources import cut, lock, write_compact
 
 if TYPE_CHECKING:
     import argparse
+
+_TRIES: Final = 3  # the server may have trimmed what the copy still needs
+_ROUNDS: Final = 5
+_NEAR_BYTES: Final = 4 << 20  # of the log, that the server takes by itself
+_LOOK_S: Final = 0.02
 
 
 def add_parser(commands: Any) -> None:
     """Add the command."""
     made = commands.add_parser(
-        "compact", help="make data.mdb of a stopped store as small as what it holds",
-        description="Write data.mdb anew without its free pages, and put it in the place of the old one. The server must be stopped; "
-        "meanwhile the disk needs room for both.",
+        "compact", help="make data.mdb as small as what it holds",
+        description="Write data.mdb anew without its free pages, and put it in the place of the old one. Beside a running server, too, "
+        "which exchanges the two in milliseconds. Meanwhile the disk needs room for both.",
         epilog="example: lmdbredis compact /var/lib/lmdbredis",
     )  # fmt: skip
     made.add_argument("directory", metavar="DIR", type=Path, help="the server's directory")
@@ -50,10 +60,9 @@ def run(given: argparse.Namespace) -> int:
         raise StorageError(f"{directory} is not a store: there is no data.mdb in it")
     lock_fd = lock(directory)
     if lock_fd < 0:
-        raise StorageError(
-            f"{directory} belongs to a running server: stop it first. To compact beside a running server is not there yet; "
-            "`lmdbredis backup --compact` makes a compact copy beside one"
-        )
+        before, after = compact_beside(directory)
+        print(f"data.mdb had {before:,} bytes, and has {after:,}")
+        return 0
     os.close(lock_fd)
     try:
         Store(directory, os.urandom(20).hex()).close()  # in order: one snapshot has everything
@@ -68,6 +77,118 @@ def run(given: argparse.Namespace) -> int:
         raise StorageError(f"{directory} was not compacted: {error}") from error
     print(f"data.mdb had {before:,} bytes, and has {after:,}")
     return 0
+
+
+def compact_beside(directory: Path) -> tuple[int, int]:
+    """Make the data file of a running server compact; return its size before and after. Raises StorageError, OSError."""
+    copying.step_back()
+    pid = _server(directory)
+    place = install.compact(directory)
+    for _ in range(_TRIES):
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        try:
+            with Kept(directory / "wal", place / "kept") as kept:
+                before = _copy_beside(directory, place, kept)
+            made = (place / "data.mdb").stat()
+            os.kill(pid, signal.SIGUSR2)
+            while place.exists():  # until it has taken it, or not
+                os.kill(pid, 0)
+                time.sleep(_LOOK_S)
+        except ProcessLookupError:
+            raise StorageError("the server has ended meanwhile: nothing was done") from None
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+        if (directory / "data.mdb").stat().st_ino == made.st_ino:
+            return before, made.st_size
+    raise StorageError(f"the server did not take the compact copy, {_TRIES} times: its log file says why")
+
+
+def _server(directory: Path) -> int:
+    """Return the pid of the server that has the directory. Raises StorageError if it is none that exchanges files."""
+    word = (directory / "LOCK").read_bytes()[:32].strip()
+    try:
+        pid = int(word)
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except (ValueError, OSError):
+        raise StorageError(f"{directory} belongs to a server that cannot be seen from here") from None
+    caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:"))
+    if not caught >> (signal.SIGUSR2 - 1) & 1:
+        raise StorageError(
+            f"{directory} belongs to a process that does not exchange files (pid {pid}): is it a backup, or an older server?"
+        )
+    return pid
+
+
+def _copy_beside(directory: Path, place: Path, kept: Kept) -> int:
+    """Make a compact copy that has all but the last of the log, and its CONTROL; return the size of the file before."""
+    reader = ReadOnly(directory)
+    target = copying.Target(place / "data.mdb")
+    before = (directory / "data.mdb").stat().st_size
+    try:
+        replid = control_file.unpack((directory / "CONTROL").read_bytes()).replid
+        with copying.bar("compacting", before) as tell:
+            write_compact(reader, target, tell)
+        target.close()
+    finally:
+        target.abandon()
+        reader.close()
+    copied = ReadOnly(place)
+    lsn = copied.lsn
+    copied.close()
+    for _ in range(_ROUNDS):  # each has less to do than the one before
+        ahead_bytes = kept.copy_into(place / "wal", lsn)
+        Store(place, replid).close()  # a start takes what is in the log, and a close makes one snapshot of it
+        lsn = control_file.unpack((place / "CONTROL").read_bytes()).lsn
+        if ahead_bytes < _NEAR_BYTES:
+            break
+    shutil.copymode(directory / "data.mdb", place / "data.mdb")
+    return before
+
+
+class Kept:
+    """The segments of a server's log from now on, kept from being trimmed by links to them."""
+
+    def __init__(self, log: Path, place: Path) -> None:
+        self._log = log
+        self._place = place
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._keep_on, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._place.mkdir()
+        self._keep()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def _keep_on(self) -> None:
+        while not self._ends.wait(_LOOK_S):
+            self._keep()
+
+    def _keep(self) -> None:
+        for base in wal.segments(self._log):
+            path = wal.segment_path(self._place, base)
+            if not path.exists():
+                with suppress(FileNotFoundError):  # trimmed as we look: a later one is not
+                    os.link(wal.segment_path(self._log, base), path)
+
+    def copy_into(self, target: Path, lsn: int) -> int:
+        """Copy the log from the segment that holds `lsn` on; return how many bytes follow `lsn`. Raises StorageError."""
+        self._keep()
+        bases = wal.segments(self._place)
+        held = [base for base in bases if base < lsn]
+        if not held:
+            raise StorageError("the log was trimmed too soon: try again")
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        for base in bases:
+            if base >= held[-1]:
+                shutil.copyfile(wal.segment_path(self._place, base), wal.segment_path(target, base))
+        return max(cut(target, bases[-1]) - lsn, 0)
 
 
 def compact(directory: Path, disk: Disk) -> tuple[int, int]:

@@ -166,7 +166,7 @@ class Directory:
         for base in bases:
             copying.copy_file(self._segments[base], wal.segment_path(log, base), tell)
         while bases:
-            end_lsn = _cut(log, bases[-1])
+            end_lsn = cut(log, bases[-1])
             if end_lsn in self._segments:  # not even its beginning was whole
                 return
             try:
@@ -217,7 +217,7 @@ def lock(directory: Path, *, shared: bool = False) -> int:
     return fd
 
 
-def _cut(log: Path, base: int) -> int:
+def cut(log: Path, base: int) -> int:
     """Cut off what stands in a copied segment behind its whole records, durably; return where it ends then.
 
     The room that was taken ahead, and what was being written while it was copied: there may be a gap before its newest records.
