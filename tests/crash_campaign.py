@@ -1,7 +1,8 @@
 """Minutes of crashes: ``python -m tests.crash_campaign --seconds 300 [--seed N]``, for ``make crash``.
 
 Plays at random, again and again on the same directory, so that damage would add up: a server under load killed at a random
-moment or at a named point, starts that are killed too, orderly ends between; and engines whose power is cut. Each round says
+moment or at a named point, starts that are killed too, orderly ends between; and engines whose power is cut. Before all that, a
+replica comes to a primary of many keys (`replica_rounds`). Each round says
 what it played; the first thing that is wrong ends it with status 1, the seed and the directory to look into.
 """
 
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 from tests.crash import CRASH_POINTS, RECOVERY_POINTS, Engine, Load, Model, PowerDisk, Workload, recover
+from tests.replica_rounds import many_keys
 from tests.servers import Lmdbredis, ServerFailed
 
 POLICIES = ("always", "everysec", "no")
@@ -143,9 +145,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--seed", type=int, default=None, help="repeat a campaign (but for what threads do)")
+    parser.add_argument("--keys", type=int, default=3_000_000, help="of the primary that a replica comes to; 0 = none")
     given = parser.parse_args()
     seed = random.randrange(1 << 30) if given.seed is None else given.seed
     say(f"seed {seed}")
+    if given.keys:
+        try:
+            say(f"a replica: {many_keys(random.Random(seed), given.keys)}")
+        except (AssertionError, ServerFailed) as wrong:
+            say(f"WRONG with a replica of many keys, seed {seed}\n{wrong}")
+            return 1
     began, number = time.monotonic(), 0
     while time.monotonic() - began < given.seconds:
         chance = random.Random(f"{seed}.{number}")

@@ -283,6 +283,14 @@ def lead(server: Server) -> None:
     assert reply.value == b"OK", reply
 
 
+def start_together(*servers: Server) -> None:
+    """Start servers, side by side."""
+    for server in servers:
+        server.begin()
+    for server in servers:
+        server.wait_ready()
+
+
 class Family:
     """A primary and replicas, each behind a proxy. Entering starts them and waits until they are in step."""
 
@@ -312,15 +320,17 @@ class Family:
 
     def __enter__(self) -> Self:
         try:
-            for server in self.servers:
-                server.start()
+            start_together(*self.servers)
             self.wait()
         except BaseException:
             self.close()
             raise
         return self
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None:
+            for server in self.servers:
+                error.add_note(server.log_tail())
         self.close()
 
     def close(self) -> None:

@@ -106,6 +106,12 @@ class Server:
 
     def start(self) -> Self:
         """Start the process and return when it answers PING. Raises ServerFailed when it will not."""
+        self.begin()
+        self.wait_ready()
+        return self
+
+    def begin(self) -> None:
+        """Start the process; `wait_ready` is still to be called."""
         program = self.program()
         if program is None:
             raise ServerFailed(f"{self.name} is not installed here")
@@ -121,8 +127,6 @@ class Server:
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 -- one prctl, no Python state: safe after fork
             )
         Server.alive.add(self)
-        self.wait_ready()
-        return self
 
     def start_and_wait(self, seconds_max: float) -> None:
         """Start the process and return when it has ended or `seconds_max` have passed: for a start that may not succeed."""

@@ -29,6 +29,7 @@ from tests.replicas import (
     is_linked,
     lead,
     offset,
+    start_together,
     wait_for,
     wait_in_step,
 )
@@ -133,15 +134,13 @@ def test_garbage_from_a_primary(tmp_path: Path):
         def answer() -> None:
             for number in range(len(answers)):
                 with listener.accept()[0] as one:
-                    one.settimeout(5)
+                    one.settimeout(0.2)
                     one.recv(100)
                     one.sendall(answers[number])
                     given.append(number)
                     try:
                         while one.recv(4096):
-                            if number < 1:
-                                break
-                            one.settimeout(0.2)
+                            pass
                     except OSError:
                         pass
 
@@ -320,7 +319,7 @@ def test_cuts_under_load():
     with Family(1) as family:
         load = Load(chance)
         load.start(family.primary.port)
-        for _ in range(5):
+        for _ in range(3):
             family.proxy.slow(chance.choice((100_000, 1_000_000, 0)))
             family.proxy.cut_after(chance.randrange(200_000))
             wait_for(lambda: family.proxy.is_cut, "the link to break")
@@ -332,7 +331,7 @@ def test_cuts_under_load():
         assert load.verify(family.replica.client()) == []
         full, partial = family.syncs()
         assert full == 1
-        assert partial >= 2
+        assert partial >= 1
 
 
 @pytest.mark.parametrize("point", ["wal.rotated", "wal.appended", "committed"])
@@ -435,57 +434,40 @@ def test_a_log_that_does_not_reach_back():
 
 # --- installing -------------------------------------------------------------------------------------------------------------------------
 
-OLD, NEW = "old", "new"
-INSTALL_POINTS = {
-    "control.written": OLD, "install.sealed": NEW, "install.data": NEW, "install.old": NEW, "install.wal": NEW, "install.done": NEW,
-}  # fmt: skip
+INSTALL_POINTS = {"install.sealed": "install.old", "install.old": "install.wal", "install.done": ""}
 
 
 @pytest.mark.parametrize("point", INSTALL_POINTS)
 def test_killed_while_installing(point: str, family: Family):
-    """Killed at any point at which a snapshot takes the place of what was there, a server has the old or the new, and starts."""
+    """Killed at a point at which a snapshot takes the place of what was there, and again in its start, a server has the new state.
+
+    Every operation of the disk in between is in `test_install`.
+    """
     primary = family.primary
     run(primary.client(), "FLUSHALL")
     fill(primary, 400)
     with Lmdbredis(*BUSY) as server:
         run(server.client(), "SET old v\nRPUSH l a b\nSELECT 3\nSET three v")
-        digests = {OLD: digest(server), NEW: digest(primary)}
         server.kill9()
-        # Of CONTROL, the first times are those of the start, and there is no checkpoint between.
-        times = 1 if point != "control.written" else _times_of_control(server)
-        server.env["LMDBREDIS_CRASH_AT"] = f"{point}:{times}"
-        server.options = ("--checkpoint-interval", "100000")
+        server.env["LMDBREDIS_CRASH_AT"] = f"{point}:1"
         server.start()
         follow(server, primary.port)
         wait_for(lambda: server.pid is None, "it to end itself")
         server.kill9()
-        server.env.clear()
-        if point == "install.old":  # and again, in the start that finishes it
-            server.env["LMDBREDIS_CRASH_AT"] = "install.wal:1"
-            server.start_and_wait(10)
+        if INSTALL_POINTS[point]:
+            server.env["LMDBREDIS_CRASH_AT"] = f"{INSTALL_POINTS[point]}:1"
+            server.start_and_wait(5)
+            assert server.pid is None, "it has ended itself again"
             server.kill9()
-            server.env.clear()
+        server.env.clear()
         server.start()
-        assert digests[INSTALL_POINTS[point]] == digest(server)
+        assert digest(primary) == digest(server)
         assert control(server).call("DEBUG", "CHECK").value == b"OK"
         assert not (server.dir / "incoming").exists()
         assert not (server.dir / "wal.old").exists()
         run(server.client(), "SET own v")
         follow(server, primary.port)
         check_same(primary, server)
-
-
-def _times_of_control(server: Server) -> int:
-    """Return which time CONTROL is written is that of a snapshot that comes: the first after those of a start."""
-    for times in range(1, 6):
-        server.env["LMDBREDIS_CRASH_AT"] = f"control.written:{times}"
-        server.options = ("--checkpoint-interval", "100000")
-        server.start_and_wait(0.05)
-        ended = server.pid is None
-        server.kill9()
-        if not ended:
-            return times
-    raise AssertionError("a start writes CONTROL all the time")
 
 
 # --- who does not read ---------------------------------------------------------------------------------------------------------------
@@ -537,7 +519,6 @@ def test_a_link_that_is_silent(family: Family):
         control(server).call("CONFIG", "SET", "repl-timeout", 60)
 
 
-@pytest.mark.slow
 def test_ten_replicas(family: Family):
     """Ten replicas at once get the same snapshot and the same log, and all come back when their primary does."""
     primary = family.primary
@@ -546,8 +527,7 @@ def test_ten_replicas(family: Family):
     load = Load(random.Random(9))
     try:
         load.start(primary.port)
-        for server in others:
-            server.start()
+        start_together(*others)
         load.stop()
         check_same(primary, *others, family.replica)
         assert control(primary).call("WAIT", 11, 5000).value == 11
