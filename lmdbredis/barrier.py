@@ -191,9 +191,10 @@ class Barrier:
         self._syncer.submit(work, *words)
 
     def settle(self) -> None:
-        """Wait for the sync that is under way: the log is about to be closed. Raises SyncFailed."""
+        """Wait for the sync that is under way, and for what else is done `apart`: the log is about to be closed. Raises SyncFailed."""
         if self._syncing is not None:
             self._syncing.result()
+        self._syncer.submit(int).result()
 
     def close(self) -> None:
         """End the sync thread."""

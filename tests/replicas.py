@@ -100,6 +100,12 @@ def wait_in_step(primary: Server, *replicas: Server, seconds_max: float = WAIT_S
         )
 
 
+def syncs(server: Server) -> tuple[int, int]:
+    """Return how many snapshots a server has given since its start, and how often it has only gone on in the log."""
+    found = info(control(server), "stats")
+    return int(found["sync_full"]), int(found["sync_partial_ok"])
+
+
 def digest(server: Server) -> bytes:
     """Return DEBUG DIGEST of all databases."""
     return control(server).call("DEBUG", "DIGEST").value
@@ -350,6 +356,5 @@ class Family:
         check_same(self.primary, *self.replicas)
 
     def syncs(self) -> tuple[int, int]:
-        """Return how many full and partial syncs the primary has given."""
-        found = info(control(self.primary), "stats")
-        return int(found["sync_full"]), int(found["sync_partial_ok"])
+        """Return how many snapshots the primary has given, and how often it has only gone on in the log."""
+        return syncs(self.primary)
