@@ -37,6 +37,7 @@ _DIVERGED: Final = "DIVERGED"  # in `incoming`: the name under which the old log
 def begin(directory: Path) -> Path:
     """Return an empty place for a new state of the directory."""
     place = incoming(directory)
+    (place / "CONTROL").unlink(missing_ok=True)  # first: what is half gone must not be put in place
     shutil.rmtree(place, ignore_errors=True)
     (place / "wal").mkdir(parents=True)
     return place

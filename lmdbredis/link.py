@@ -19,7 +19,6 @@ import asyncio
 import logging
 import os
 import re
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -122,8 +121,11 @@ class Link:
         following.become(CONNECTING, clock_ms())
         if not self._noted:
             log.info("Connecting to MASTER %s:%d", following.host, following.port)
-        opening = asyncio.open_connection(following.host, following.port, limit=_BUFFER_BYTES)
-        self._reader, self._writer = await asyncio.wait_for(opening, _CONNECT_S)
+        # Not `wait_for`, here and below: until Python 3.12 it forgets that it was cancelled if what it waits for is there just then.
+        async with asyncio.timeout(_CONNECT_S):
+            self._reader, self._writer = await asyncio.open_connection(
+                following.host, following.port, limit=_BUFFER_BYTES
+            )
         answer = await self._ask("PING")
         if not answer.startswith((b"+", b"-NOAUTH", b"-NOPERM")):
             raise LinkFailed(f"it answers PING with {answer.decode('latin-1')}")
@@ -258,7 +260,8 @@ class Link:
         await self._file(place / "data.mdb", size_bytes)
         control = _named(control, place / "data.mdb")
         diverged_lsn = self._diverged_lsn(control, first_lsn)
-        await self._apart(partial(install.seal, directory, server.store.disk, control, diverged_lsn))
+        # In one go: a link that is stopped between the two would leave a state that the next start puts in place.
+        install.seal(directory, server.store.disk, control, diverged_lsn)
         server.exchange()
         server.role.feeds.drop_lost()  # it is another log
         if server.store.diverged:
@@ -329,8 +332,7 @@ class Link:
         """Do what waits for the disk in a thread; the link is alive meanwhile."""
         done = self._server.loop.run_in_executor(None, work)
         while not done.done():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(done), _LOOK_S)
+            await asyncio.wait([done], timeout=_LOOK_S)
             self.following.heard_ms = clock_ms()
         done.result()
 
