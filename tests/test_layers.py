@@ -18,7 +18,19 @@ from lmdbredis import format as fmt
 PACKAGE = Path(fmt.__file__).resolve().parent
 
 # The rooms at the top, which alone know the outside world: sockets, clocks, chance.
-IMPURE = {"__main__", "server", "barrier", "compaction", "connection", "busy", "failover", "feeds", "link", "measures", "role"}
+IMPURE = {
+    "__main__",
+    "server",
+    "barrier",
+    "compaction",
+    "connection",
+    "busy",
+    "failover",
+    "feeds",
+    "link",
+    "measures",
+    "role",
+}
 OUTSIDE_WORLD = {
     "asyncio",
     "uvloop",
