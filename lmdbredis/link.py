@@ -9,6 +9,7 @@ Laws:
 1. Records go into the own log at the address they have in the other; what does not fit there ends the link.
 2. What is acknowledged is in the own log (ACK), and on the own disk (FACK).
 3. A snapshot is on disk before it is put in place.
+4. There is one link: one that was stopped does nothing more.
 
 It belongs to the server's room: one room, several files.
 """
@@ -62,10 +63,12 @@ class Link:
         self._wants_sync = False  # the other server waits for what is on disk here
         self.received_bytes = 0
         self._noted = ""  # why the link ended last
+        self._is_stopped = False
         self._task = server.loop.create_task(self._run())
 
     def stop(self) -> None:
         """End the link."""
+        self._is_stopped = True
         self._task.cancel()
         self._cut()
 
@@ -97,6 +100,7 @@ class Link:
             except SyncFailed as failure:
                 self._server.die(failure)
             except asyncio.CancelledError:
+                self._cut()
                 raise
             except Exception as failure:
                 log.exception("The link failed")
@@ -150,6 +154,13 @@ class Link:
         if self._writer is not None and self.following.is_up:
             self._send("REPLCONF", "key-events", self._wanted_events())
 
+    async def _read(self, bytes_max: int) -> bytes:
+        """Return what comes next, empty at the end; nothing for a link that was stopped, even if its task was not told (law 4)."""
+        data = await self._reader.read(bytes_max)
+        if self._is_stopped:
+            raise asyncio.CancelledError
+        return data
+
     async def _line(self) -> bytes:
         """Return the next line that is not empty. Raises IncompleteReadError."""
         while True:
@@ -157,6 +168,8 @@ class Link:
                 line = await self._reader.readuntil(b"\n")
             except asyncio.LimitOverrunError as error:
                 raise LinkFailed("what comes is no line") from error
+            if self._is_stopped:
+                raise asyncio.CancelledError
             self.following.heard_ms = clock_ms()
             if line.strip():
                 return line.strip()
@@ -215,8 +228,8 @@ class Link:
 
     async def _follow(self, incoming: shipping.Incoming) -> None:
         """Take the log as it comes."""
-        server, following, read = self._server, self.following, self._reader.read
-        while data := await read(_READ_BYTES):
+        server, following = self._server, self.following
+        while data := await self._read(_READ_BYTES):
             following.heard_ms = clock_ms()
             self.received_bytes += len(data)
             records = incoming.feed(data)
@@ -306,11 +319,11 @@ class Link:
 
     async def _file(self, path: Path, size_bytes: int) -> None:
         """Write so many bytes that come into a file, and that to disk (law 3)."""
-        following, read, left = self.following, self._reader.read, size_bytes
+        following, left = self.following, size_bytes
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             while left:
-                data = await read(min(left, _BUFFER_BYTES))
+                data = await self._read(min(left, _BUFFER_BYTES))
                 if not data:
                     raise LinkFailed("it has closed the connection in the middle of a snapshot")
                 following.heard_ms = clock_ms()

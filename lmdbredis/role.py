@@ -110,7 +110,7 @@ class Role:
 
     def connect(self, *, takes_over: bool = False) -> None:
         """Begin to copy the server that the configuration names, if it names one."""
-        if self._server.config.replicaof is not None:
+        if self._server.config.replicaof is not None and self.link is None:
             self.link = Link(self._server, Following(*self._server.config.replicaof, clock_ms(), takes_over=takes_over))
 
     def feed(self, session: Session, replid: str, lsn: int, last: list[int] | None) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.servers import Server
 
 OPTIONS = ("--repl-backlog-size", "16kb", "--repl-timeout", "5", "--databases", "4")
-EXAMPLES = 8  # of the quick suite: each ends with three servers that must be in step
+EXAMPLES = 6  # of the quick suite: each ends with three servers that must be in step
 STEPS = 14
 KEYS = [f"k{number}" for number in range(6)]
 REPLICAS = st.integers(0, 1)

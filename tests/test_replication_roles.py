@@ -279,6 +279,21 @@ def test_replicaof_in_a_pipeline(family: Family):
     assert [reply.value[:8] for reply in replies] == [b"OK", b"OK", b"OK", b"READONLY"]
 
 
+def test_changing_its_mind(family: Family):
+    """A replica that is told again and again whom to copy has one link in the end: none that was stopped lives on."""
+    primary, one, _ = family.servers
+    ports = (primary.port, family.proxy.port)
+    for pings in range(8):  # so many turns of the loop between
+        words = [("REPLICAOF", "127.0.0.1", port) for port in ports * 20]
+        control(one).pipeline([part for each in words for part in (each, *[("DEBUG", "SLEEP", 0)] * pings)])
+    follow(one, primary.port)
+    family.check()
+    primary.client().call("CLIENT", "KILL", "TYPE", "replica")
+    for _ in range(2):
+        family.check()
+        wait_for(lambda: len(client_role(control(primary))[2]) == 2, "two replicas, and no link more")
+
+
 def test_config_rewrite_keeps_the_role(tmp_path: Path):
     """CONFIG REWRITE writes what REPLICAOF said, and a start with that file goes on in that role."""
 
