@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmdbredis import control_file, wal
+from lmdbredis import format as fmt
 from lmdbredis.disk import Disk
 from tests.client import Disconnected
 from tests.crash import Engine, recover
@@ -114,7 +115,8 @@ def loaded_server(directory: Path, *options: str) -> Iterator[tuple[Lmdbredis, L
         for number in range(60):
             client.call("SET", f"large{number}", bytes(200_000))
         client.call("DEL", *(f"large{number}" for number in range(60)))
-        wait_for(lambda: info(client, "storage")["reclaimed_rows"] != "0", "the space to be reclaimed")
+        chunks = 60 * -(-200_000 // fmt.CHUNK_BYTES)
+        wait_for(lambda: int(info(client, "storage")["reclaimed_rows"]) >= chunks, "the space to be reclaimed")
         client.call("SAVE")
         load = Load(server)
         load.start()
