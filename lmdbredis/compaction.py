@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from lmdbredis import control_file, install, wal
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
+from lmdbredis.replication import SYNC
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +36,8 @@ def take(server: RedisServer) -> None:
     place = install.compact(store.directory)
     try:
         control = control_file.unpack((place / "CONTROL").read_bytes())
+        if server.role.following is not None and server.role.following.state == SYNC:
+            raise StorageError("a snapshot is coming")
         _refuse_if_late(store, control.lsn)
         before = (store.directory / "data.mdb").stat().st_size
         _seal(store, place, control)
