@@ -511,6 +511,8 @@ def test_debug_own(client: RawClient):
     assert [line.split()[0] for line in lines[1::2]] == [
         "CHANGE-REPL-ID",
         "CHECK",
+        "DIGEST",
+        "DIGEST-VALUE",
         "OBJECT",
         "RELOAD",
         "SET-ACTIVE-EXPIRE",

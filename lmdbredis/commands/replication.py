@@ -132,10 +132,11 @@ def replconf(cx: Context, *words: bytes) -> Any:
         raise ReplyError(SYNTAX)
     replica = cx.executor.replicas.of(cx.session)
     if words and words[0].lower() == b"ack":
-        lsn, synced_lsn = integer(words[1]), 0
+        lsn, synced_lsn = parse_int(words[1]), 0
         if len(words) > 3 and words[2].lower() == b"fack":
-            synced_lsn = integer(words[3])
-        cx.server.role.acknowledge(replica, lsn, synced_lsn)
+            synced_lsn = parse_int(words[3]) or 0
+        if lsn is not None:
+            cx.server.role.acknowledge(replica, lsn, synced_lsn)
         return NO_REPLY
     for option, value in zip(words[::2], words[1::2], strict=True):
         name = option.lower()
