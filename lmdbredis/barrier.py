@@ -55,7 +55,7 @@ class Barrier:
 
     def begin(self, sessions: list[Session]) -> None:
         """Look at what a batch is going to ask."""
-        self._is_strict = self._server.store.record_flags != 0
+        self._is_strict, self._passing = self._server.store.record_flags != 0, []
         if self._server.config.synchronous_replicas:
             self._passing = [one for one in sessions if _asks_for_no_data(one) and not self.is_waiting(one)]
 
@@ -79,11 +79,10 @@ class Barrier:
     def keep_batch(self, sessions: list[Session], lsn: int) -> list[Session]:
         """As `keep` for the sessions of a batch; return those whose replies need not wait for replicas."""
         passing, self._passing = self._passing, []
-        if (
-            self._server.store.record_flags and not self._is_strict
-        ):  # since the CONFIG SET of somebody in it, who is not to wait either
-            passing = [one for one in sessions if one.run_now == 1 and one.last_words[0].upper() == b"CONFIG"]
-        free = set(passing)
+        if self._server.store.record_flags and not self._is_strict:
+            # Since a CONFIG SET or REPLICAOF of somebody in this batch, who is not to wait either.
+            passing += [one for one in sessions if one.run_now == 1 and one.last_words[0].upper() == b"CONFIG"]
+        free = dict.fromkeys(passing)
         waiting = [session for session in sessions if session not in free]
         if self._is_strict and self._server.store.is_copy:  # it has become a replica in the middle of the batch
             self._is_strict = False
@@ -92,7 +91,7 @@ class Barrier:
                     session.kill()
         else:
             self.keep(waiting, lsn)
-        return passing
+        return list(free)
 
     def refuse(self) -> None:
         """Cut off who waits for replicas, because this server becomes one."""
