@@ -134,6 +134,7 @@ class Proxy:
         self.bytes_per_second = 0  # to the one who connects; 0 = as fast as it goes
         self._is_cut = self._is_stalled = self._ends = False
         self._cuts_after_bytes = -1
+        self._turns = 0
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._held: dict[socket.socket, bytearray] = {}  # what is to be sent to a socket
         self._inner: set[socket.socket] = set()  # those that lead to the target
@@ -164,6 +165,8 @@ class Proxy:
     def stall(self) -> None:
         """Take nothing any more and send nothing, until `heal`; connections stay."""
         self._is_stalled = True
+        turns = self._turns
+        wait_for(lambda: self._turns > turns + 1, "the proxy to stand still")  # what it had begun is done
 
     def slow(self, bytes_per_second: int) -> None:
         """Forward no more than so much to the one who connects, until `heal`."""
@@ -196,6 +199,7 @@ class Proxy:
     def _turn(self, room_bytes: int) -> int:
         """Move what can be moved, wait a little if nothing can; return how much went to those who connect."""
         moved = 0
+        self._turns += 1
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             for one, other in self._pairs.items():
