@@ -24,6 +24,8 @@ from lmdbredis.format import FORMAT_VERSION, refuse_newer, unpack_u32
 _U32: Final = struct.Struct(">I")
 META_BODY_BYTES: Final = 136
 META_BODY_OFFSET: Final = 16
+META_PAGES: Final = 2
+FIRST_BYTES: Final = 1 << 17  # of data.mdb: both meta pages, whatever the page size
 _META_PAGE_BYTES: Final = 24  # where in the body things stand
 _META_TREE: Final = struct.Struct("=8xQQQ")  # of a tree: flags and depth, then its branch, leaf and overflow pages
 _META_TREES: Final = (24, 72)
@@ -110,6 +112,16 @@ def meta_pages(body: bytes) -> list[tuple[int, bytes]]:
 def meta_body_is_valid(body: bytes) -> bool:
     """Tell whether `body` is an LMDB 0.9 meta page body."""
     return len(body) == META_BODY_BYTES and _META_MAGIC.unpack_from(body) == LMDB_MAGIC
+
+
+def meta_bodies(first: bytes, page_bytes: int = 0) -> list[bytes]:
+    """Return those of the two meta page bodies that are some, from the first `FIRST_BYTES` of data.mdb.
+
+    The page size is the first page's own word where the caller does not know it (0).
+    """
+    size = page_bytes or meta_page_bytes(first[META_BODY_OFFSET:].ljust(META_BODY_BYTES, b"\0"))
+    bodies = (first[at : at + META_BODY_BYTES] for at in (META_BODY_OFFSET, size + META_BODY_OFFSET))
+    return [body for body in bodies if meta_body_is_valid(body)]
 
 
 def meta_txnid(body: bytes) -> int:

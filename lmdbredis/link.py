@@ -20,6 +20,7 @@ import asyncio
 import logging
 import os
 import re
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -353,16 +354,8 @@ class Link:
 def _named(control: control_file.Control, data: Path) -> control_file.Control:
     """Return `control` with the snapshot that the file holds. Raises StorageError if it holds none."""
     with data.open("rb") as file:
-        first = file.read(1 << 17)
-    page_bytes = control_file.meta_page_bytes(
-        first[control_file.META_BODY_OFFSET :].ljust(control_file.META_BODY_BYTES, b"\0")
-    )
-    starts = (control_file.META_BODY_OFFSET, page_bytes + control_file.META_BODY_OFFSET)
-    bodies = [first[start : start + control_file.META_BODY_BYTES] for start in starts]
-    valid = [body for body in bodies if control_file.meta_body_is_valid(body)]
-    if not valid:
+        bodies = control_file.meta_bodies(file.read(control_file.FIRST_BYTES))
+    if not bodies:
         raise StorageError("what came is no data.mdb")
-    newest = max(valid, key=control_file.meta_txnid)
-    return control_file.Control(
-        control.replid, control.replid2, control.replid2_lsn, control.lsn, control_file.meta_txnid(newest), newest
-    )  # fmt: skip
+    newest = max(bodies, key=control_file.meta_txnid)
+    return replace(control, txnid=control_file.meta_txnid(newest), meta_body=newest)

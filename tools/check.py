@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from .options import Commands
 
-_FIRST_BYTES: Final = 1 << 17  # both meta pages, whatever the page size
 _REPORTED_ROWS: Final = 1000
 
 
@@ -110,22 +109,14 @@ def _meta_pages(directory: Path, control: control_file.Control | None) -> tuple[
     """Return the number of the newest commit, and what is wrong with LMDB's meta pages."""
     data = directory / "data.mdb"
     with data.open("rb") as file:
-        first = file.read(_FIRST_BYTES)
+        first = file.read(control_file.FIRST_BYTES)
         size = os.fstat(file.fileno()).st_size
-    page_bytes = control_file.meta_page_bytes(
-        control.meta_body if control else first[control_file.META_BODY_OFFSET :].ljust(256, b"\0")
-    )
-    at = [control_file.META_BODY_OFFSET, control_file.META_BODY_OFFSET + page_bytes]
-    bodies = [
-        body
-        for body in (first[start : start + control_file.META_BODY_BYTES] for start in at)
-        if control_file.meta_body_is_valid(body)
-    ]
+    bodies = control_file.meta_bodies(first, control_file.meta_page_bytes(control.meta_body) if control else 0)
     if not bodies:
         return 0, ["data.mdb: neither of its meta pages is one"]
     newest = max(bodies, key=control_file.meta_txnid)
     number = control_file.meta_txnid(newest)
-    faults = [] if len(bodies) == len(at) else ["data.mdb: one of its two meta pages is none"]
+    faults = [] if len(bodies) == control_file.META_PAGES else ["data.mdb: one of its two meta pages is none"]
     if control is not None and number < control.txnid:
         faults.append(f"data.mdb holds an older state ({number}) than CONTROL names ({control.txnid})")
     if size < control_file.meta_file_bytes(newest):
