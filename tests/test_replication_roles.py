@@ -500,12 +500,12 @@ def test_failover_by_force(family: Family):
     family.wait()
     parted = offset(control(one))
     family.proxy.stall()
-    primary.client().call("SET", "late", 1)
+    primary.client().call("SET", "forced", 1)
     assert control(primary).call("FAILOVER", "TO", "127.0.0.1", one.port, "FORCE", "TIMEOUT", 100).value == b"OK"
     wait_for(lambda: client_role(control(one))[0] == b"master", "it to take over")
     wait_for(lambda: is_linked(control(primary)), "the old primary to be a replica")
     check_same(one, primary)
-    assert primary.client().call("GET", "late").value is None
+    assert primary.client().call("GET", "forced").value is None
     assert any(int(path.name.partition("-")[2], 16) == parted for path in primary.dir.glob("diverged-*"))
 
 
@@ -514,13 +514,13 @@ def test_failover_to_one_who_is_gone(family: Family):
     primary, one, _ = family.servers
     family.wait()
     family.proxy.stall()
-    primary.client().call("SET", "late", 1)
+    primary.client().call("SET", "gone", 1)
     one.kill9()
     reply = control(primary).call("FAILOVER", "TO", "127.0.0.1", one.port, "FORCE", "TIMEOUT", 50)
     if reply.value == b"OK":
         wait_for(lambda: state(primary) == "no-failover", "it to be over")
     assert client_role(control(primary))[0] == b"master"
     assert primary.client().call("SET", "later", 1).value == b"OK"
-    assert primary.client().call("GET", "late").value == b"1"
+    assert primary.client().call("GET", "gone").value == b"1"
     family.proxy.heal()
     one.start()
