@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,13 +34,23 @@ def _failure(error: OSError) -> DiskFull | SyncFailed:
     return DiskFull(str(error)) if error.errno in _NO_ROOM else SyncFailed(str(error))
 
 
+def begin_sync(fd: int, start: int, size_bytes: int) -> None:
+    """Let a part of a file begin its way to the disk, and wait for nothing.
+
+    The kernel is told that the part is not needed: then it writes its dirty pages, and drops those that are clean, which just after
+    they were written none of them are.
+    """
+    with suppress(OSError):  # advice
+        os.posix_fadvise(fd, start, size_bytes, os.POSIX_FADV_DONTNEED)
+
+
 class Disk:
     """The real disk."""
 
     def reached(self, point: str) -> None:
         """Say that execution reached the named `point`; a test may end the process here."""
 
-    def pwrite(self, fd: int, parts: Sequence[bytes], offset: int) -> None:
+    def pwrite(self, fd: int, parts: Sequence[bytes | memoryview], offset: int) -> None:
         """Write all of `parts` at `offset`. Raises DiskFull: what was written before that is of no account; SyncFailed."""
         try:
             total = sum(map(len, parts))
@@ -85,6 +96,10 @@ class Disk:
             os.fdatasync(fd)
         except OSError as error:
             raise SyncFailed(str(error)) from error
+
+    def begin_sync(self, fd: int, start: int, size_bytes: int) -> None:
+        """Let a part of a large file that was just written begin its way to the disk, so that the sync at the end is short."""
+        begin_sync(fd, start, size_bytes)
 
     def sync_directory(self, path: Path) -> None:
         """Put the directory's names on disk. Raises SyncFailed, DiskFull."""

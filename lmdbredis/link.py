@@ -18,10 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis import control_file, install, shipping, wal
@@ -29,6 +27,7 @@ from lmdbredis import format as fmt
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.measures import clock_ms, now_us
 from lmdbredis.replication import CONNECT, CONNECTED, CONNECTING, SYNC, Following
+from lmdbredis.wire import Wire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("lmdbredis")
 
 _AGAIN_S: Final = 0.2
-_LOOK_S: Final = 1.0  # while something is waited for that shows no progress
-_READ_BYTES: Final = 256 << 10
-_BUFFER_BYTES: Final = 1 << 20
 _CONNECT_S: Final = 5.0
 _CONTINUE: Final = re.compile(r"\+CONTINUE ([0-9a-f]{40})")
 # The history's name, the snapshot's lsn, the name before and up to where it held, where the log begins.
@@ -58,11 +54,10 @@ class Link:
     def __init__(self, server: RedisServer, following: Following) -> None:
         self.following = following
         self._server = server
-        self._reader: asyncio.StreamReader = None  # type: ignore[assignment] # made with the connection
-        self._writer: asyncio.StreamWriter | None = None
+        self._wire: Wire | None = None
         self._acked = (-1, -1)  # lsn, on disk
         self._wants_sync = False  # the other server waits for what is on disk here
-        self.received_bytes = 0
+        self._received_bytes = 0  # by wires that are gone
         self._noted = ""  # why the link ended last
         self._is_stopped = False
         self._task = server.loop.create_task(self._run())
@@ -73,10 +68,21 @@ class Link:
         self._task.cancel()
         self._cut()
 
+    @property
+    def received_bytes(self) -> int:
+        """Return how much has come."""
+        return self._received_bytes + (self._wire.received_bytes if self._wire is not None else 0)
+
     def _cut(self) -> None:
-        if self._writer is not None:
-            self._writer.transport.abort()
-            self._writer = None
+        if self._wire is not None:
+            self._wire.cut()
+
+    def _close(self) -> None:
+        """Let the connection go, once nobody reads from it."""
+        if self._wire is not None:
+            self._received_bytes += self._wire.received_bytes
+            self._wire.close()
+            self._wire = None
 
     def cron(self) -> None:
         """Tell the other side how far this one is, and cut a link on which nothing comes: once a second."""
@@ -94,19 +100,19 @@ class Link:
             try:
                 await self._connect()
                 await self._go_on()
-            except (LinkFailed, StorageError, OSError, asyncio.IncompleteReadError, TimeoutError) as error:
+            except (LinkFailed, StorageError, OSError) as error:
                 self._note(f"Connection with master {following.host}:{following.port} lost: {error or 'no answer'}")
             except DiskFull as full:
                 self._note(f"The disk is full ({full}): nothing more can be copied")
             except SyncFailed as failure:
                 self._server.die(failure)
             except asyncio.CancelledError:
-                self._cut()
+                self._close()
                 raise
             except Exception as failure:
                 log.exception("The link failed")
                 self._server.die(failure)
-            self._cut()
+            self._close()
             following.become(CONNECT, clock_ms())
             self._server.role.apply()
             self._server.role.failover.failed()
@@ -121,16 +127,14 @@ class Link:
     # --- saying who one is ---------------------------------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
-        """Connect and introduce oneself. Raises LinkFailed, OSError, TimeoutError."""
+        """Connect and introduce oneself. Raises LinkFailed, OSError."""
         following, config = self.following, self._server.config
         following.become(CONNECTING, clock_ms())
         if not self._noted:
             log.info("Connecting to MASTER %s:%d", following.host, following.port)
-        # Not `wait_for`, here and below: until Python 3.12 it forgets that it was cancelled if what it waits for is there just then.
+        # Not `wait_for`: until Python 3.12 it forgets that it was cancelled if what it waits for is there just then.
         async with asyncio.timeout(_CONNECT_S):
-            self._reader, self._writer = await asyncio.open_connection(
-                following.host, following.port, limit=_BUFFER_BYTES
-            )
+            self._wire = await Wire.connect(self._server.loop, following.host, following.port)
         answer = await self._ask("PING")
         if not answer.startswith((b"+", b"-NOAUTH", b"-NOPERM")):
             raise LinkFailed(f"it answers PING with {answer.decode('latin-1')}")
@@ -152,28 +156,28 @@ class Link:
 
     def want_events(self) -> None:
         """Say which key events are wanted, now that this has changed."""
-        if self._writer is not None and self.following.is_up:
+        if self.following.is_up:
             self._send("REPLCONF", "key-events", self._wanted_events())
 
-    async def _read(self, bytes_max: int) -> bytes:
-        """Return what comes next, empty at the end; nothing for a link that was stopped, even if its task was not told (law 4)."""
-        data = await self._reader.read(bytes_max)
-        if self._is_stopped:
-            raise asyncio.CancelledError
+    async def _read(self) -> bytes:
+        """Return what comes next, empty at the end."""
+        assert self._wire is not None
+        data = await self._wire.read()
+        self._heard()
         return data
 
     async def _line(self) -> bytes:
-        """Return the next line that is not empty. Raises IncompleteReadError."""
-        while True:
-            try:
-                line = await self._reader.readuntil(b"\n")
-            except asyncio.LimitOverrunError as error:
-                raise LinkFailed("what comes is no line") from error
-            if self._is_stopped:
-                raise asyncio.CancelledError
-            self.following.heard_ms = clock_ms()
-            if line.strip():
-                return line.strip()
+        """Return the next line that is not empty."""
+        assert self._wire is not None
+        line = await self._wire.line()
+        self._heard()
+        return line
+
+    def _heard(self) -> None:
+        """Take note that something has come. Raises CancelledError for a link that was stopped, even if its task was not told (law 4)."""
+        if self._is_stopped:
+            raise asyncio.CancelledError
+        self.following.heard_ms = clock_ms()
 
     async def _ask(self, *words: str | int) -> bytes:
         """Send a command and return the line that answers it."""
@@ -188,8 +192,8 @@ class Link:
 
     def _send(self, *words: str | int) -> None:
         parts = [str(word).encode("utf-8", "surrogateescape") for word in words]
-        assert self._writer is not None
-        self._writer.write(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
+        assert self._wire is not None
+        self._wire.send(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
 
     # --- going on -----------------------------------------------------------------------------------------------------------------------
 
@@ -229,10 +233,8 @@ class Link:
 
     async def _follow(self, incoming: shipping.Incoming) -> None:
         """Take the log as it comes."""
-        server, following = self._server, self.following
-        while data := await self._read(_READ_BYTES):
-            following.heard_ms = clock_ms()
-            self.received_bytes += len(data)
+        server = self._server
+        while data := await self._read():
             records = incoming.feed(data)
             if not records:
                 continue
@@ -245,7 +247,7 @@ class Link:
 
     def acknowledge(self, *, always: bool = False) -> None:
         """Say how far this server is (law 2), if that has changed."""
-        if self._writer is None or not self.following.is_up:
+        if not self.following.is_up:
             return
         log_ = self._server.store.wal
         if self._wants_sync and log_.synced_lsn < log_.end_lsn:
@@ -320,35 +322,17 @@ class Link:
 
     async def _file(self, path: Path, size_bytes: int) -> None:
         """Write so many bytes that come into a file, and that to disk (law 3)."""
-        following, left = self.following, size_bytes
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        try:
-            while left:
-                data = await self._read(min(left, _BUFFER_BYTES))
-                if not data:
-                    raise LinkFailed("it has closed the connection in the middle of a snapshot")
-                following.heard_ms = clock_ms()
-                self.received_bytes += len(data)
-                following.copied_bytes += len(data)
-                if following.copied_bytes // _LOGGED_EVERY > (following.copied_bytes - len(data)) // _LOGGED_EVERY:
-                    log.info("MASTER <-> REPLICA sync: %d of %d bytes", following.copied_bytes, following.copy_bytes)
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(fd, rest) :]
-                left -= len(data)
-            await self._apart(partial(self._server.store.disk.fdatasync, fd))
-        except OSError as error:
-            raise DiskFull(str(error)) from error
-        finally:
-            os.close(fd)
+        assert self._wire is not None
+        await self._wire.save(path, size_bytes, self._server.store.disk, self._note_copied)
+        self._heard()
 
-    async def _apart(self, work: partial[None]) -> None:
-        """Do what waits for the disk in a thread; the link is alive meanwhile."""
-        done = self._server.loop.run_in_executor(None, work)
-        while not done.done():
-            await asyncio.wait([done], timeout=_LOOK_S)
-            self.following.heard_ms = clock_ms()
-        done.result()
+    def _note_copied(self, count: int) -> None:
+        """Take note that so many bytes more of a snapshot have come, or that the disk has them now. In a thread, or not."""
+        following, before = self.following, self.following.copied_bytes
+        following.heard_ms = clock_ms()
+        following.copied_bytes += count
+        if following.copied_bytes // _LOGGED_EVERY > before // _LOGGED_EVERY:
+            log.info("MASTER <-> REPLICA sync: %d of %d bytes", following.copied_bytes, following.copy_bytes)
 
 
 def _named(control: control_file.Control, data: Path) -> control_file.Control:

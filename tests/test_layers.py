@@ -30,6 +30,7 @@ IMPURE = {
     "link",
     "measures",
     "role",
+    "wire",
 }
 OUTSIDE_WORLD = {
     "asyncio",
