@@ -217,14 +217,18 @@ class Database:
         """Return the collection to change, a new one if there is no such key. Raises WRONGTYPE."""
         return self.edit(key, kind) or self.create(key, kind)
 
-    def changed(self, entry: Entry) -> None:
-        """Take note that an entry was changed; a collection that has become empty is deleted."""
+    def changed(self, entry: Entry, *, is_bare: bool = False) -> None:
+        """Take note that an entry was changed; a collection that has become empty is deleted, and its rows, unless `is_bare`, reclaimed."""
         if self.keyspace.wants_writes:
             self._tell(What.CHANGED, entry.key)
         if entry.count or entry.kind == STREAM:
             self.keyspace.dirty[entry.row_key] = entry
         else:
-            self._remove(entry.row_key, entry.key, entry)
+            self._remove(entry.row_key, entry.key, entry, is_bare=is_bare)
+
+    def shrunk(self, entry: Entry) -> None:
+        """Take note that elements were deleted and their rows with them: when the last is gone, there is nothing left to reclaim."""
+        self.changed(entry, is_bare=not entry.flags & fmt.COUNTED)
 
     def replaced(self, entry: Entry) -> None:
         """Take note that elements were replaced, and that their number is what it was: only for the news."""
@@ -332,11 +336,13 @@ class Database:
         if found is not None:
             self._remove(self.row_key(key), key, found, What.EXPIRED)
 
-    def _remove(self, row_key: bytes, key: bytes, found: Found, what: What = What.DELETED) -> None:
-        """Delete the row and everything that belongs to it."""
+    def _remove(
+        self, row_key: bytes, key: bytes, found: Found, what: What = What.DELETED, *, is_bare: bool = False
+    ) -> None:
+        """Delete the row and everything that belongs to it; a collection that `is_bare` has no rows."""
         if self.keyspace.wants_news:
             self._tell(what, key)
-        self._release(row_key, found)
+        self._release(row_key, found, is_bare=is_bare)
         self.keyspace.keys.delete(row_key)
         self.keyspace.cache.drop(row_key)
         self.keys -= 1
@@ -355,8 +361,8 @@ class Database:
                 self._tell(What.NEW, key)
         self._release(row_key, old)
 
-    def _release(self, row_key: bytes, found: Found) -> None:
-        """Give up what belongs to a cell besides its row: its expiry, and the rows of its collection."""
+    def _release(self, row_key: bytes, found: Found, *, is_bare: bool = False) -> None:
+        """Give up what belongs to a cell besides its row: its expiry, and the rows of its collection, if it has any."""
         if type(found) is bytes:
             expire_at_ms = fmt.expire_of(found)
             if found[0] & TYPE_MASK == STRING_CHUNKS:
@@ -367,7 +373,8 @@ class Database:
             assert isinstance(found, Entry)
             expire_at_ms = found.expire_at_ms
             self.keyspace.dirty.pop(row_key, None)
-            self.keyspace.discard_id(found.id, found.kind)
+            if not is_bare:
+                self.keyspace.discard_id(found.id, found.kind)
         if expire_at_ms:
             self._expiry_removed(row_key, expire_at_ms)
 

@@ -115,19 +115,16 @@ def pop(db: Database, key: bytes, left: bool) -> bytes | None:
     position = entry.first if left else entry.last
     row_key = entry.owner + pack_u64(position)
     entry.count -= 1
-    if entry.count:
-        if entry.flags:
-            element = _pop_uneven(db, entry, position, left)
-        else:
-            element = table.pop(row_key)
-            if left:
-                entry.first = position + STRIDE
-            else:
-                entry.last = position - STRIDE
+    if entry.flags and entry.count:
+        element = _pop_uneven(db, entry, position, left)
     else:
-        element = table.get(row_key)  # the reclaimer will find the row by its id
+        element = table.pop(row_key)
+        if left:
+            entry.first = position + STRIDE
+        else:
+            entry.last = position - STRIDE
     assert element is not None, "law 1"
-    db.changed(entry)
+    db.shrunk(entry)
     return element
 
 
@@ -336,7 +333,7 @@ def remove(db: Database, key: bytes, element: bytes, removed_max: int, *, back: 
     if removed:
         if entry.flags and entry.count:
             _find_ends(table, entry, first, last)
-        db.changed(entry)
+        db.shrunk(entry)
     return removed
 
 

@@ -134,7 +134,7 @@ def delete(db: Database, entry: Entry, names: Sequence[bytes]) -> int:
             if deck is not None:
                 deck.discard(row_key)
     if deleted:
-        db.changed(entry)
+        db.shrunk(entry)
     return deleted
 
 
@@ -189,7 +189,7 @@ def pop(db: Database, entry: Entry, random: random.Random) -> bytes:
     row_key = deck.pop()
     member = row_key[OWNER_BYTES:] if len(row_key) < LONG_ROW_BYTES else table.get(row_key) or b""
     _delete(db, table, entry, row_key)
-    db.changed(entry)
+    db.shrunk(entry)
     return member
 
 

@@ -11,7 +11,7 @@ Laws:
    in a set of up to `_PACKED_MEMBERS_MAX` members, for a member of up to `_PACKED_BYTES_MAX` bytes (Redis also remembers that
    a set was large once; we do not). Elsewhere it is kept, and `format.SIGNED_ZERO` tells readers of `zset.score`, whose keys
    do not know the sign, that they must look.
-3. A set that loses all its members at once loses its head only: the rows are left to the reclaimer.
+3. A large set that loses all its members at once loses its head only: the rows are left to the reclaimer.
 
 Functions that take a key open it and raise WRONGTYPE for another type; the others are given the entry.
 """
@@ -142,7 +142,7 @@ def finish(db: Database, entry: Entry) -> None:
     if entry.count > BLOCK_ROWS and not entry.flags & COUNTED:
         db.keyspace.ranks.build(db.keyspace.store.tables[SCORES], entry.owner)
         entry.flags |= COUNTED
-    db.changed(entry)
+    db.shrunk(entry)  # if it is empty
 
 
 # --- many members -----------------------------------------------------------------------------------------------------------
@@ -157,11 +157,11 @@ def pop(db: Database, entry: Entry, count: int, *, greatest: bool) -> list[Pair]
     else:
         keys = zsets_ranges.take(db, entry, 0, count)
     popped = zsets_ranges.pairs(db, entry, keys)
-    if count == entry.count:
+    if count == entry.count and entry.flags & COUNTED:
         _clear(db, entry)
     elif count:
         _delete_keys(db, entry, keys)
-        db.changed(entry)
+        db.shrunk(entry)
     return popped
 
 
@@ -184,7 +184,7 @@ def _clear(db: Database, entry: Entry) -> None:
 
 
 def _delete_keys(db: Database, entry: Entry, keys: list[bytes]) -> None:
-    """Delete the members of whole keys, not all of the set."""
+    """Delete the members of whole keys."""
     for key in keys:
         member = key[zsets_ranges.MEMBER :]
         stored = member if len(member) <= NAME_BYTES_MAX else fmt.stored_name(member)
