@@ -211,7 +211,7 @@ class Command:
 
     __slots__ = (
         "arity", "calls", "complexity", "container", "elapsed_ns", "failed_calls", "flags", "group", "handler", "is_queued", "keys",
-        "keys_of", "name", "name_words", "rejected_calls", "run", "since", "subcommands", "summary", "syntax", "words_max", "words_min", "writes",
+        "keys_of", "name", "name_words", "rejected_calls", "run", "run_words", "since", "subcommands", "summary", "syntax", "words_max", "words_min", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -230,6 +230,7 @@ class Command:
         self.is_queued = True  # between MULTI and EXEC; False: it runs there and then, or is refused
         self.name_words = 2 if "|" in name else 1  # of a request are the name
         self.words_min, self.words_max = _words_of(handler, self.name_words)  # whole requests, the name included
+        self.run_words = self.words_min  # of each request of a run
         self.arity = self.words_min if self.words_min == self.words_max else -self.words_min
         self.syntax, self.summary, self.complexity, self.since = _parse_docstring(handler)
         self.reset_counts()
@@ -275,20 +276,22 @@ def command(
     keys: tuple[int, int, int] | None = None,
     keys_of: KeysOf | None = None,
     run: RunHandler | None = None,
+    run_words: int | None = None,
     is_queued: bool = True,
 ) -> Callable[[AHandler], AHandler]:
     """Make the function the handler of `name` (``"SET"``, ``"CONFIG|GET"``).
 
     `keys` is (first, last, step) as in COMMAND INFO; by default (1, 1, 1) if the first word is called ``key``, else none.
     `keys_of` returns the positions of the keys in a request, for commands whose words must be read to know. `run` does what the
-    handler does for a run of requests, all of this name and of the least number of words, and returns their replies, a
-    ReplyError where one is refused; or None, before it has written anything, if they must be run one by one. With
+    handler does for a run of requests, all of this name and of `run_words` words (by default the least number), and returns their
+    replies, a ReplyError where one is refused; or None, before it has written anything, if they must be run one by one. With
     `is_queued` False it runs at once even between MULTI and EXEC.
     """
 
     def register(handler: AHandler) -> AHandler:
         made = Command(name.lower(), handler, flags, keys or _keys_of_signature(name, handler), keys_of)
         made.run = run
+        made.run_words = run_words or made.words_min
         made.is_queued = is_queued and not flags & NO_MULTI
         container, _, subcommand = name.partition("|")
         if subcommand:

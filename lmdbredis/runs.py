@@ -61,7 +61,7 @@ class Runs(Lobby):
                 left += members
                 continue
             first = members[0]
-            database, encode, words_min = first.database, first.encode, command.words_min
+            database, encode, run_words = first.database, first.encode, command.run_words
             waited = self.waiters.in_database(database.number)
             run: list[Session] = []
             requests = []
@@ -72,7 +72,7 @@ class Runs(Lobby):
                     or session.encode is not encode
                     or len(asked) > SESSION_REQUESTS_MAX
                     or len(requests) + len(asked) > room
-                    or not (len(asked[0]) == words_min if len(asked) == 1 else _is_uniform(asked, name, words_min))
+                    or not (len(asked[0]) == run_words if len(asked) == 1 else _is_uniform(asked, name, run_words))
                     or (waited and any(words[1] in waited for words in asked))
                 ):
                     left.append(session)
@@ -165,7 +165,7 @@ class Runs(Lobby):
                 and len(requests) >= _RUN_REQUESTS_MIN
                 and self.may_run
                 and not self.keyspace.wants_writes
-                and all(len(words) == command.words_min for words in requests)
+                and all(len(words) == command.run_words for words in requests)
                 and (found := self._run(command, requests, ())) is not None
             ):
                 values += found

@@ -61,6 +61,7 @@ def parse_float(word: bytes) -> float | None:
 
 _UNSIGNED: Final = re.compile(rb"[ \t-\r]*([+-]?)([0-9]+)").fullmatch
 _U64: Final = (1 << 64) - 1
+_SURELY_U64_DIGITS: Final = 19
 _ENTRY_ID_BYTES_MAX: Final = 127
 
 
@@ -80,6 +81,9 @@ def parse_entry_id(word: bytes, sequence: int, *, ends: bool) -> int | None:
 
     Without a sequence number it is completed by `sequence`. With `ends`, ``-`` and ``+`` are the least and the greatest id.
     """
+    first, _, second = word.partition(b"-")
+    if len(first) <= _SURELY_U64_DIGITS >= len(second) and first.isdigit() and second.isdigit():  # as servers write it
+        return int(first) << 64 | int(second)
     if len(word) > _ENTRY_ID_BYTES_MAX:
         return None
     word = word.partition(b"\0")[0]

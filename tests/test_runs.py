@@ -51,6 +51,17 @@ INITIAL: list[Request] = [
     [b"SADD", b"set", b"a", b"b"],
     [b"ZADD", b"zset", b"1", b"a", b"2", b"b"],
     [b"XADD", b"stream", b"1-1", b"f", b"v"],
+    *([b"XADD", b"stream", b"1-%d" % number, b"f", b"v"] for number in range(2, 40)),
+    [b"XGROUP", b"CREATE", b"stream", b"group", b"1-1"],
+    [b"XGROUP", b"CREATE", b"stream", b"whole", b"0"],
+    *(
+        [b"XGROUP", b"CREATECONSUMER", b"stream", group, name]
+        for group in (b"group", b"whole")
+        for name in (b"c", b"d")
+    ),
+    [b"XREADGROUP", b"GROUP", b"whole", b"c", b"COUNT", b"9", b"STREAMS", b"stream", b">"],
+    [b"XGROUP", b"SETID", b"stream", b"whole", b"1-3"],  # what was given will be given again
+    [b"XDEL", b"stream", b"1-20"],
     [b"SET", b"soon", b"v", b"PX", b"20"],
 ]
 VALUES = [b"", b"v", b"12", b"x" * 3000, b"y" * 20_000]
@@ -123,6 +134,8 @@ def pair(tmp_path: Path) -> tuple[Clients, Clients]:
 _value = st.sampled_from(VALUES)
 _name = st.one_of(st.integers(0, 200).map(lambda number: b"%d" % number), st.sampled_from([b"", b"f", b"long" * 200]))
 _range = (st.sampled_from([b"0", b"-3", b"x"]), st.sampled_from([b"2", b"-1"]))
+_groups = st.sampled_from([b"group", b"whole", b"missing"])
+KEY = st.sampled_from(KEYS)
 # Name of a command with a run -> what follows the key.
 WORDS: dict[str, tuple[st.SearchStrategy[bytes], ...]] = {
     "DECR": (),
@@ -138,14 +151,21 @@ WORDS: dict[str, tuple[st.SearchStrategy[bytes], ...]] = {
     "SADD": (_name,),
     "SET": (_value,),
     "SMEMBERS": (),
+    "XACK": (_groups, st.integers(1, 41).map(lambda number: b"1-%d" % number) | st.sampled_from([b"1-5", b"2", b"x", b"-"])),
     "XADD": (st.sampled_from([b"*", b"*", b"*", b"2-1"]), _name, _value),
+    "XREADGROUP": (
+        st.sampled_from([b"GROUP", b"group"]), _groups, st.sampled_from([b"c", b"c", b"c", b"d", b"d", b"new"]), st.just(b"COUNT"),
+        st.sampled_from([b"1", b"1", b"1", b"3", b"0", b"-1", b"x"]), st.just(b"STREAMS"), st.just(b"stream") | KEY,
+        st.sampled_from([b">"] * 9 + [b"0"]),
+    ),
     "ZRANGE": _range,
-}
+}  # fmt: skip
 
 
 def words_of(name: str) -> st.SearchStrategy[Request]:
-    """Return requests of the command with its least number of words."""
-    return st.tuples(st.just(name.encode()), st.sampled_from(KEYS), *WORDS[name]).map(list)
+    """Return requests of the command with as many words as its runs have."""
+    key = () if name == "XREADGROUP" else (KEY,)  # there it comes later
+    return st.tuples(st.just(name.encode()), *key, *WORDS[name]).map(list)
 
 
 batches = st.sampled_from(sorted(WORDS)).flatmap(

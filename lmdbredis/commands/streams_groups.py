@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.arguments import Arguments, entry_id, integer, interval_end, interval_start
@@ -154,14 +155,28 @@ def xgroup_delconsumer(cx: Context, key: bytes, group: bytes, consumer: bytes) -
 # --- acknowledging and looking ------------------------------------------------------------------------------------------------
 
 
-@command("XACK", flags=WRITE | FAST)
+def _xack_run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any] | None:
+    """Return the replies to a run of XACKs of one id each; None if one has no such group, or no id."""
+    series = []
+    for (key, name), same in groupby(requests, itemgetter(1, 2)):
+        words = [request[3] for request in same]
+        ids = [found for word in words if (found := parse_entry_id(word, 0, ends=False)) is not None]
+        known = groups.find_group(cx.db, key, name)
+        if known is None or len(ids) < len(words):
+            return None
+        series.append((known[1], ids))
+    cx.keyspace.hits += len(requests)
+    return [int(was) for group, ids in series for was in groups.acknowledge(cx.db, group, ids)]
+
+
+@command("XACK", flags=WRITE | FAST, run=_xack_run)
 def xack(cx: Context, key: bytes, group: bytes, id_: bytes, *ids: bytes) -> int:
     """XACK key group id [id ...] -- Lets entries be pending in a group no more, and returns how many were. O(log N) for each. Since 5.0.0."""
     entry = cx.db.open(key, STREAM)
     found = None if entry is None else groups.open_group(cx.db, entry, group)
     if found is None:
         return 0
-    return groups.acknowledge(cx.db, found, [entry_id(word) for word in (id_, *ids)])
+    return sum(groups.acknowledge(cx.db, found, [entry_id(word) for word in (id_, *ids)]))
 
 
 def _group(cx: Context, key: bytes, name: bytes, entry: Entry | None) -> Group:

@@ -8,6 +8,8 @@ consumer that waits is known to its group all the same, as in Redis.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.arguments import Arguments, entry_id, integer
@@ -30,7 +32,7 @@ from lmdbredis.errors import (
 from lmdbredis.format import ENTRY_ID_MAX, STREAM
 from lmdbredis.registry import BLOCKING, MOVABLEKEYS, READ, WRITE, Context, command
 from lmdbredis.resp import NULL_ARRAY, Keyed
-from lmdbredis.words import INTEGER_MAX, format_entry_id
+from lmdbredis.words import INTEGER_MAX, format_entry_id, parse_int
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,8 +156,43 @@ def _after(cx: Context, entry: Entry | None, word: bytes) -> int:
     return entry_id(word)
 
 
+def _xreadgroup_run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any] | None:
+    """Return the replies to a run of ``XREADGROUP GROUP group consumer COUNT count STREAMS key >``.
+
+    None if one asks for something else, or is not known to its group yet.
+    """
+    series = []
+    for (name, count_word, key), same in groupby(requests, itemgetter(2, 5, 7)):
+        words = list(same)
+        known = streams_groups.find_group(cx.db, key, name)
+        count = parse_int(count_word)
+        if known is None or count is None or count <= 0 or not all(map(_asks_for_new, words)):
+            return None
+        asked = (streams_groups.open_consumer(cx.db, known[1], one[3]) for one in words)
+        readers = [reader for reader in asked if reader is not None]
+        if len(readers) < len(words):
+            return None
+        series.append((key, *known, readers, count))
+    cx.keyspace.hits += len(requests)
+    replies: list[Any] = []
+    for key, entry, group, readers, count in series:
+        given = streams_groups.deliver_each(cx.db, entry, group, readers, count, cx.now_ms)
+        replies += [Keyed([(key, _shown(items))]) if items else NULL_ARRAY for items in given]
+    return replies
+
+
+def _asks_for_new(words: Sequence[bytes]) -> bool:
+    """Tell whether the words of an XREADGROUP that stand between its names and numbers are those that every consumer says."""
+    return (
+        words[8] == b">"
+        and words[1].upper() == b"GROUP"
+        and words[4].upper() == b"COUNT"
+        and words[6].upper() == b"STREAMS"
+    )
+
+
 @command(
-    "XREADGROUP", flags=WRITE | BLOCKING | MOVABLEKEYS, keys=(0, 0, 0), keys_of=_keys_of
+    "XREADGROUP", flags=WRITE | BLOCKING | MOVABLEKEYS, keys=(0, 0, 0), keys_of=_keys_of, run=_xreadgroup_run, run_words=9
 )  # fmt: skip
 def xreadgroup(
     cx: Context, word: bytes, group: bytes, consumer: bytes, streams_word: bytes, key: bytes, id_: bytes, *words: bytes

@@ -30,7 +30,7 @@ from lmdbredis.format import CONSUMERS, GROUPS, OWNED, PENDING, UNKNOWN, pack_en
 from lmdbredis.table import after_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from lmdbredis.database import Database
     from lmdbredis.datatypes.streams import Item
@@ -129,6 +129,15 @@ def open_group(db: Database, entry: Entry, name: bytes) -> Group | None:
             return None
         group = db.keyspace.parts[row_key] = _group(table, row_key, row)
     return group
+
+
+def find_group(db: Database, key: bytes, name: bytes) -> tuple[Entry, Group] | None:
+    """Return a stream and a group of it, None if there is no such stream or group: for who looks before he asks. O(log n)."""
+    entry = db.find(key)
+    if entry is None or entry.__class__ is bytes or entry.kind != fmt.STREAM:  # type: ignore[union-attr]
+        return None
+    group = open_group(db, entry, name)  # type: ignore[arg-type]
+    return None if group is None else (entry, group)  # type: ignore[return-value]
 
 
 def _group(table: Table, row_key: bytes, row: bytes) -> Group:
@@ -304,24 +313,44 @@ def deliver(
     return items
 
 
+def deliver_each(
+    db: Database, entry: Entry, group: Group, readers: Sequence[Consumer], count: int, now_ms: int
+) -> list[list[Item]]:
+    """As `deliver`, pending, of up to `count` entries to each of some readers in turn, who are known: the calls are paid once."""
+    items: list[Item] = []
+    if group.last < entry.last:
+        items = streams.get_range(db, entry, group.last + 1, fmt.ENTRY_ID_MAX, count * len(readers))
+    given = [items[at : at + count] for at in range(0, count * len(readers), count)]
+    if items:
+        group.read = _read_after(entry, group, [entry_id for entry_id, _ in items])
+        group.last = items[-1][0]
+        changed(db, group)
+    taken: dict[Consumer, list[bytes]] = {}
+    for consumer, part in zip(readers, given, strict=True):
+        taken.setdefault(consumer, []).extend([pack_entry_id(entry_id) for entry_id, _ in part])
+    for consumer, suffixes in taken.items():
+        consumer.seen_ms = now_ms
+        if suffixes:
+            _own(db, group, consumer, suffixes, now_ms)
+            consumer.active_ms = now_ms
+        changed(db, consumer)
+    return given
+
+
 def _own(db: Database, group: Group, consumer: Consumer, suffixes: list[bytes], now_ms: int) -> None:
     """Let entries be pending, delivered to this consumer once, whoever had them before."""
     tables = db.keyspace.store.tables
-    row = pack_pending(consumer.id, now_ms, 1)
-    owner, exchange = group.owner, tables[PENDING].exchange
-    added = 0
-    for suffix in suffixes:
-        old = exchange(owner + suffix, row)
-        if old is None:
-            added += 1
-        else:  # the group was set back
+    row, owner = pack_pending(consumer.id, now_ms, 1), group.owner
+    before = tables[PENDING].exchange_many([(owner + suffix, row) for suffix in suffixes])
+    for suffix, old in zip(suffixes, before, strict=True):
+        if old is not None:  # the group was set back
             was = _by_id(db, group, fmt.unpack_pending(old)[0])
             tables[OWNED].delete(was.owner + suffix)
             was.pending -= 1
             changed(db, was)
     tables[OWNED].put_many([(consumer.owner + suffix, b"") for suffix in suffixes])
     consumer.pending += len(suffixes)
-    group.pending += added
+    group.pending += before.count(None)
 
 
 def history(
@@ -346,31 +375,34 @@ def history(
     return found
 
 
-def acknowledge(db: Database, group: Group, ids: Iterable[int]) -> int:
-    """Let entries be pending no more; return how many were. O(log n) each."""
+def acknowledge(db: Database, group: Group, ids: Sequence[int]) -> list[bool]:
+    """Let entries be pending no more; tell of each whether it was. O(log n) each."""
     table, owner = db.keyspace.store.tables[PENDING], group.owner
-    acknowledged = 0
-    for entry_id in ids:
-        suffix = pack_entry_id(entry_id)
-        row = table.pop(owner + suffix)  # as a rule it is there
+    suffixes = [pack_entry_id(entry_id) for entry_id in ids]
+    rows = [table.pop(owner + suffix) for suffix in suffixes]  # as a rule they are there
+    by_owner: dict[int, list[bytes]] = {}
+    for suffix, row in zip(suffixes, rows, strict=True):
         if row is not None:
-            _disown(db, group, suffix, fmt.unpack_pending(row)[0])
-            acknowledged += 1
-    return acknowledged
+            by_owner.setdefault(fmt.unpack_pending(row)[0], []).append(suffix)
+    for ident, owned in by_owner.items():
+        _disown(db, group, owned, ident)
+    return [row is not None for row in rows]
 
 
 def _forget(db: Database, group: Group, suffix: bytes, row: bytes) -> None:
     """Let an entry be pending no more; `row` is that of `stream.pending`."""
     db.keyspace.store.tables[PENDING].delete(group.owner + suffix)
-    _disown(db, group, suffix, fmt.unpack_pending(row)[0])
+    _disown(db, group, [suffix], fmt.unpack_pending(row)[0])
 
 
-def _disown(db: Database, group: Group, suffix: bytes, ident: int) -> None:
-    """Delete the consumer's row of an entry whose row of `stream.pending` is gone."""
+def _disown(db: Database, group: Group, suffixes: Sequence[bytes], ident: int) -> None:
+    """Delete the consumer's rows of entries whose rows of `stream.pending` are gone."""
     consumer = _by_id(db, group, ident)
-    db.keyspace.store.tables[OWNED].delete(consumer.owner + suffix)
-    group.pending -= 1
-    consumer.pending -= 1
+    delete = db.keyspace.store.tables[OWNED].delete
+    for suffix in suffixes:
+        delete(consumer.owner + suffix)
+    group.pending -= len(suffixes)
+    consumer.pending -= len(suffixes)
     changed(db, group)
     changed(db, consumer)
 
