@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from lmdbredis.store import Store
+    from lmdbredis.table import Row
 
 BLOCK_ROWS: Final = 128
 _pack_u32: Final = fmt.pack_u32
@@ -100,7 +101,8 @@ class Directory:
     def add_many(self, suffixes: Sequence[bytes]) -> None:
         """As `add` for rows that are all there by now: the calls are paid once."""
         heads, groups, name = self._heads, self._groups, self._name
-        rows, is_large = [], False
+        rows: list[Row] = []
+        large: list[bytes] = []  # in blocks that have become too large
         for suffix in suffixes:
             g = bisect_right(heads, suffix) - 1
             group = groups[g] if g > 0 else groups[0]
@@ -110,14 +112,13 @@ class Directory:
             group.total += 1
             rows.append((name + firsts[b], _pack_u32(size)))
             if size > BLOCK_ROWS:
-                is_large = True
+                large.append(suffix)
         self._counts.put_many(rows)
-        if is_large:
-            for suffix in suffixes:
-                g, b = self._find(suffix)
-                size = groups[g].sizes[b]
-                if size > BLOCK_ROWS and (size > _WAITING_ROWS or not self._store.is_committing):
-                    self._cut(g, b)
+        for suffix in large:
+            g, b = self._find(suffix)
+            size = groups[g].sizes[b]
+            if size > BLOCK_ROWS and (size > _WAITING_ROWS or not self._store.is_committing):
+                self._cut(g, b)
 
     def discard(self, suffix: bytes) -> None:
         """Take note that the row `suffix` was deleted. O(log blocks)."""

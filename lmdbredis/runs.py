@@ -3,7 +3,8 @@
 Theory. Requests of different clients have no order until they are answered. So clients that ask for the same command, and nothing
 else, are taken together, and the command's `run` (see `registry.command`) pays for its calls and lookups once.
 
-A transaction's commands are run alike: those in a row that are the same.
+So is a transaction that came whole, MULTI to EXEC in one piece, and asks for one thing only: its commands join the others. What is
+queued otherwise is run alike: those commands in a row that are the same.
 
 Laws: a run's replies and rows are those of its requests one by one (tests/test_runs.py); nobody waits for the keys of a run; while
 anybody watches, or wants events of writes, there are none.
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis.blocking import Wait
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
 from lmdbredis.lobby import HandlerFailed, Lobby
-from lmdbredis.resp import NO_REPLY
+from lmdbredis.registry import TABLE
+from lmdbredis.resp import NO_REPLY, OK, QUEUED, encode2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +34,16 @@ SESSION_REQUESTS_MAX: Final = 1024
 LONG_REPLY_BYTES: Final = 1 << 20  # a longer reply ends its session's part of the batch, so that it can leave
 _RUN_REQUESTS_MIN: Final = 4  # fewer are not worth the run
 _BEFORE_RUNS: Final = frozenset({b"WATCH", b"watch"})  # put off if a run came first: a busy key could never be watched
+_BEGINS: Final = frozenset({b"MULTI", b"multi"})
+_ENDS: Final = frozenset({b"EXEC", b"exec"})
+_OK: Final = encode2(OK)
+_QUEUED: Final = encode2(QUEUED)
 # For `HandlerFailed`: no session has this id, so each request is run by itself the next time.
 _EACH_ALONE: Final = (0, 0)
 
 log = logging.getLogger("lmdbredis")
+
+Part = tuple["Session", list[list[bytes]]]  # who asks, and the requests that are part of a run
 
 
 class Runs(Lobby):
@@ -45,53 +53,57 @@ class Runs(Lobby):
         """Run what several requests have in common; return (the sessions that are left, how many requests were run)."""
         if len(sessions) < _RUN_REQUESTS_MIN and sum(len(session.requests) for session in sessions) < _RUN_REQUESTS_MIN:
             return sessions, 0
-        by_name: dict[bytes, list[Session]] = {}
+        by_name: dict[bytes, list[Part]] = {}
         left, room = [], BATCH_REQUESTS_MAX
         for session in sessions:
             requests = session.requests
-            if requests and not session.gate and not session.closing:
-                by_name.setdefault(requests[0][0], []).append(session)
-            else:
+            if not requests or session.gate or session.closing:
                 left.append(session)
+                continue
+            if requests[0][0] in _BEGINS and _is_whole(session):
+                requests = requests[1:-1]
+            by_name.setdefault(requests[0][0], []).append((session, requests))
         if not by_name.keys().isdisjoint(_BEFORE_RUNS):
             return sessions, 0
         for name, members in by_name.items():
             command = self.table.get(name)
             if command is None or command.run is None:
-                left += members
+                left += [session for session, _ in members]
                 continue
-            first = members[0]
+            first = members[0][0]
             database, encode, run_words = first.database, first.encode, command.run_words
             waited = self.waiters.in_database(database.number)
-            run: list[Session] = []
-            requests = []
-            for session in members:
-                asked = session.requests
+            run: list[Part] = []
+            count = 0
+            for member in members:
+                session, asked = member
                 if (
                     session.database is not database
                     or session.encode is not encode
                     or len(asked) > SESSION_REQUESTS_MAX
-                    or len(requests) + len(asked) > room
+                    or count + len(asked) > room
                     or not (len(asked[0]) == run_words if len(asked) == 1 else _is_uniform(asked, name, run_words))
                     or (waited and any(words[1] in waited for words in asked))
                 ):
                     left.append(session)
                 else:
-                    run.append(session)
-                    requests += asked
-            if len(requests) < _RUN_REQUESTS_MIN or not self._execute_run(command, run, requests):
-                left += run
+                    run.append(member)
+                    count += len(asked)
+            if count < _RUN_REQUESTS_MIN or not self._execute_run(command, run):
+                left += [session for session, _ in run]
             else:
-                room -= len(requests)
+                room -= count
         return left, BATCH_REQUESTS_MAX - room
 
-    def _execute_run(self, command: Command, sessions: list[Session], requests: list[list[bytes]]) -> bool:
+    def _execute_run(self, command: Command, parts: list[Part]) -> bool:
         """Run the requests of these sessions as one; tell whether that was possible."""
         cx = self.cx
-        cx.session = sessions[0]
-        cx.db = sessions[0].database
+        first = parts[0][0]
+        cx.session = first
+        cx.db = first.database
+        before_ns = self.clock()
         try:
-            values = self._run(command, requests, sessions)
+            values = self._run(command, [words for _, asked in parts for words in asked], parts)
         except (SyncFailed, DiskFull):
             raise
         except Exception as error:
@@ -99,7 +111,7 @@ class Runs(Lobby):
             raise HandlerFailed(*_EACH_ALONE, type(error).__name__) from error
         if values is None:
             return False
-        encode = sessions[0].encode
+        encode = first.encode
         replies: list[bytes] = []
         last, encoded = NO_REPLY, b""
         for value in values:
@@ -107,23 +119,33 @@ class Runs(Lobby):
                 last, encoded = value, encode[value.__class__](value)
             replies.append(encoded)
         at = 0
-        for session in sessions:
-            asked = session.requests
+        for session, asked in parts:
             run_now = count = len(asked)
-            if count == 1:
-                session.output = replies[at]
+            part = replies[at : at + count]
+            if count < len(session.requests):
+                session.output = b"".join((_OK, _QUEUED * count, b"*%d\r\n" % count, *part))
+                run_now += 2
+                self._count_transaction((self.clock() - before_ns) * count // len(replies))
+            elif count == 1:
+                session.output = part[0]
             else:
-                part = replies[at : at + count]
                 if sum(map(len, part)) > LONG_REPLY_BYTES and not command.writes:
                     run_now = _leading(part)  # the rest will be read again
                 session.output = b"".join(part[:run_now])
             session.run_now = run_now
             session.last_ms = cx.now_ms
-            session.last_words = asked[run_now - 1]
+            session.last_words = session.requests[run_now - 1]
             at += count
         return True
 
-    def _run(self, command: Command, requests: list[list[bytes]], sessions: Sequence[Session]) -> list[Any] | None:
+    def _count_transaction(self, elapsed_ns: int) -> None:
+        """Count a transaction whose commands were part of a run."""
+        TABLE[b"MULTI"].calls += 1
+        ended = TABLE[b"EXEC"]
+        ended.calls += 1
+        ended.elapsed_ns += elapsed_ns
+
+    def _run(self, command: Command, requests: list[list[bytes]], parts: Sequence[Part]) -> list[Any] | None:
         """Return what the command's `run` returns, counted. Nobody waits for these keys: what is written to them is no news."""
         assert command.run is not None
         keyspace = self.keyspace
@@ -144,8 +166,8 @@ class Runs(Lobby):
         command.elapsed_ns += elapsed_ns
         if elapsed_ns >= self.slow_ns * len(requests):  # each, on the average
             session = self.cx.session
-            for self.cx.session in sessions:
-                for words in self.cx.session.requests:
+            for self.cx.session, asked in parts:
+                for words in asked:
                     self.note_slow(command, words, elapsed_ns // len(requests))
             self.cx.session = session
         if ReplyError in set(map(type, values)):
@@ -182,6 +204,19 @@ class Runs(Lobby):
             return wait.nothing
         except ReplyError as error:
             return error
+
+
+def _is_whole(session: Session) -> bool:
+    """Tell whether a session asks for one transaction from beginning to end, and nothing that it watches could end that."""
+    requests = session.requests
+    return (
+        len(requests) > 2
+        and len(requests[0]) == 1
+        and requests[-1][0] in _ENDS
+        and len(requests[-1]) == 1
+        and not session.watched
+        and not session.is_stale
+    )
 
 
 def _is_uniform(requests: list[list[bytes]], name: bytes, words: int) -> bool:

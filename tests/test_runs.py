@@ -7,6 +7,8 @@ other has one after another. Replies and rows must be the same.
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -106,6 +108,13 @@ class Clients:
             got[number] += self.together([(number, request)])[number]
         return got
 
+    def tick(self, milliseconds: int) -> None:
+        """Let time pass, and what is to expire by then do so: it waits for a commit, which the other engine may not have."""
+        self.engine.tick(milliseconds)
+        while self.engine.keyspace.next_expire_ms <= self.engine.clock_ms:
+            self.engine.store.wait_for_commit(1)
+            self.engine.tick(0)
+
     def heard(self) -> list[bytes]:
         """Return the messages that the listener got since the last time. Requests of several clients have no order."""
         output, self.listener.output = self.listener.output, b""
@@ -178,25 +187,43 @@ def test_every_run_is_tested():
     assert sorted(WORDS) == sorted({found.name.upper() for found in TABLE.values() if found.run is not None})
 
 
+def in_transactions(asked: list[tuple[int, Request]], numbers: Iterable[int]) -> list[tuple[int, Request]]:
+    """Return the requests, ordered by client; those of some clients are a transaction each."""
+    made: list[tuple[int, Request]] = []
+    for number, series in groupby(sorted(asked, key=itemgetter(0)), itemgetter(0)):
+        requests = list(series)
+        made += [(number, [b"MULTI"]), *requests, (number, [b"EXEC"])] if number in numbers else requests
+    return made
+
+
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # large values are meant to be
 @given(
-    st.lists(st.tuples(batches, st.sampled_from(["", "commit", "tick", "found late"])), min_size=1, max_size=8),
+    st.lists(
+        st.tuples(
+            batches,
+            st.sets(st.integers(0, CLIENTS - 1)) | st.just(set(range(CLIENTS))),
+            st.sampled_from(["", "commit", "tick", "found late"]),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
     st.sampled_from(["", "KEx", "KEm", "KEAmn"]),
 )
 def test_runs_are_as_one_by_one(
-    tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[list[tuple[int, Request]], str]], events: str
+    tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[list[tuple[int, Request]], set[int], str]], events: str
 ):
-    """Whatever is asked, in a commit or not, with keys of every type: each client gets what it would get alone, and as many events."""
+    """Whatever is asked, in transactions or not, in a commit or not, with keys of every type: each gets what it would get alone, and as many events."""
     directory = tmp_path_factory.mktemp("runs")
     one, other = Clients(directory / "one", events), Clients(directory / "other", events)
-    for asked, between in plan:
-        asked.sort(key=lambda pair: pair[0])
+    for requests, of_transactions, between in plan:
+        asked = in_transactions(requests, of_transactions)
         assert other.alone(asked) == one.together(asked)
         assert other.heard() == one.heard()
         if between == "commit":
             one.engine.store.begin_commit()
         elif between == "tick":
-            one.engine.tick(15)
-            other.engine.tick(15)
+            one.tick(15)
+            other.tick(15)
         elif between == "found late":  # a key whose time has come is still stored when it is asked for
             one.engine.clock_ms += 15
             other.engine.clock_ms += 15
@@ -245,6 +272,52 @@ def test_each_client_gets_its_own(pair: tuple[Clients, Clients]):
     requests = [(number, list(request)) for number, request in asked]
 
     assert other.alone(requests) == one.together(requests)
+    assert other.close() == one.close()
+
+
+def test_whole_transactions(pair: tuple[Clients, Clients], monkeypatch: pytest.MonkeyPatch):
+    """Transactions that came whole and ask for one thing are one run, unless somebody watches a key, or more than one thing is asked for."""
+    one, other = pair
+    command = TABLE[b"SET"]
+    run, sizes = command.run, []
+    assert run is not None
+
+    def counted(cx: Any, requests: Any) -> Any:
+        sizes.append(len(requests))
+        return run(cx, requests)
+
+    monkeypatch.setattr(command, "run", counted)
+    calls = TABLE[b"MULTI"].calls, TABLE[b"EXEC"].calls
+    asked = [
+        (number, request)
+        for number in range(CLIENTS)
+        for request in ([b"MULTI"], *([b"SET", b"k%d" % at, b"%d" % number] for at in range(5)), [b"EXEC"])
+    ]
+    replies = one.together(asked)
+
+    assert [b"+OK\r\n" + b"+QUEUED\r\n" * 5 + b"*5\r\n" + b"+OK\r\n" * 5] * CLIENTS == replies
+    assert [5 * CLIENTS] == sizes
+    assert (calls[0] + CLIENTS, calls[1] + CLIENTS) == (TABLE[b"MULTI"].calls, TABLE[b"EXEC"].calls)
+    assert other.alone(asked) == replies
+
+    sizes.clear()
+    one.together([(0, [b"WATCH", b"k0"])])
+    one.together([(1, [b"SET", b"k0", b"other"])])
+    ended = [(0, [b"MULTI"]), *((0, [b"SET", b"k1", b"never"]) for _ in range(5)), (0, [b"EXEC"])]
+    two_things = [
+        (2, [b"MULTI"]),
+        *((2, [b"SET", b"k2", b"v"]) for _ in range(3)),
+        (2, [b"GET", b"k2"]),
+        (2, [b"EXEC"]),
+    ]
+    not_ended = [(3, [b"MULTI"]), *((3, [b"SET", b"k3", b"never"]) for _ in range(5)), (3, [b"EXEC", b"x"])]
+    replies = one.together([*ended, *two_things, *not_ended])
+
+    assert replies[0].endswith(b"*-1\r\n")
+    assert replies[2].endswith(b"*4\r\n+OK\r\n+OK\r\n+OK\r\n$1\r\nv\r\n")
+    assert replies[3].endswith(b"-ERR wrong number of arguments for 'exec' command\r\n") or b"EXECABORT" in replies[3]
+    assert [] == sizes
+    other.together([(0, [b"SET", b"k0", b"other"]), (0, [b"SET", b"k2", b"v"])])
     assert other.close() == one.close()
 
 
