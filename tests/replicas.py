@@ -359,6 +359,20 @@ class Family:
         """Wait until all are in step; then all have the same, and are in order."""
         check_same(self.primary, *self.replicas)
 
+    def mend(self) -> None:
+        """Let all be as at the start: good links, each in its role and in step, and nobody else connected."""
+        for proxy in self.proxies:
+            proxy.heal()
+            proxy.target_port = self.primary.port
+        for server in self.servers:
+            server.drop_clients()
+        if client_role(control(self.primary))[0] != b"master":
+            lead(self.primary)
+        for replica, proxy in zip(self.replicas, self.proxies, strict=True):
+            follow(replica, proxy.port)
+        self.check()
+        wait_for(lambda: len(client_role(control(self.primary))[2]) == len(self.replicas), "older links to be gone")
+
     def syncs(self) -> tuple[int, int]:
         """Return how many snapshots the primary has given, and how often it has only gone on in the log."""
         return syncs(self.primary)

@@ -37,9 +37,7 @@ def family(together: Family) -> Iterator[Family]:
     together.primary.client().call("FLUSHALL")
     together.wait()
     yield together
-    for server in together.servers:
-        server.drop_clients()
-    together.check()
+    together.mend()
 
 
 def run(client: RawClient, script: str) -> list[Reply]:

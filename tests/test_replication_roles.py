@@ -49,17 +49,7 @@ def together() -> Iterator[Family]:
 def family(together: Family) -> Iterator[Family]:
     """A primary and two replicas; after the test the roles are what they were, and all have the same."""
     yield together
-    for proxy in together.proxies:
-        proxy.heal()
-        proxy.target_port = together.primary.port
-    for server in together.servers:
-        server.drop_clients()
-    if client_role(control(together.primary))[0] != b"master":
-        lead(together.primary)
-    for server, proxy in zip(together.replicas, together.proxies, strict=True):
-        follow(server, proxy.port)
-    together.check()
-    wait_for(lambda: len(client_role(control(together.primary))[2]) == 2, "older links to be gone")
+    together.mend()
 
 
 @pytest.fixture(scope="module")

@@ -53,10 +53,7 @@ def together() -> Iterator[Family]:
 def family(together: Family) -> Iterator[Family]:
     """A primary and a replica in step; after the test they are again."""
     yield together
-    together.proxy.heal()
-    for server in together.servers:
-        server.drop_clients()
-    together.check()
+    together.mend()
 
 
 def fill(server: Server, keys: int = 300, size_bytes: int = 500) -> None:

@@ -28,13 +28,9 @@ def together() -> Iterator[Family]:
 def family(together: Family) -> Iterator[Family]:
     """A primary and two replicas, good links, the configuration of the start."""
     yield together
-    for proxy in together.proxies:
-        proxy.heal()
-    for server in together.servers:
-        server.drop_clients()
     for setting in ("synchronous-replicas", "min-replicas-to-write"):
         control(together.primary).call("CONFIG", "SET", setting, 0)
-    together.check()
+    together.mend()
 
 
 def stall(family: Family) -> None:
