@@ -6,7 +6,8 @@
     a store of a gigabyte: from REPLICAOF until the link is up, beside `cp` of its data file
 
 Share: requests a second with a replica, of those without; both servers in the same run, alternating. Three processes
-share two cores with the load generator, so that a share of one cannot be had by a server that alone fills a core.
+share two cores with the load generator, so that a share of one cannot be had by a server that alone fills a core:
+beside it stands what a request costs the primary, in microseconds of its own time on a core.
 
 A cut heals when the right password is set again; the clock runs from there until the replica has what the primary
 had logged at that moment.
@@ -102,22 +103,35 @@ def _rate(server: Server, pipeline: int, requests: int) -> float:
     return load.run(server.port, SET, requests=requests, clients=50, pipeline=pipeline).rps
 
 
+def _costs(server: Server, pipeline: int, requests: int) -> dict[str, float]:
+    """Requests a second, and what each costs the server."""
+    cpu_s = server.cpu_s()
+    return {
+        "rps": _rate(server, pipeline, requests),
+        "us of the primary": (server.cpu_s() - cpu_s) / requests * 1e6,
+    }
+
+
 def _share(options: Options, pipeline: int) -> Row:
     requests = REQUESTS[pipeline] // (100 if options.quick else 1)
-    runs: dict[str, dict[str, list[float]]] = {kind: {"alone": [], "with a replica": []} for kind in BOTH}
+    runs: dict[str, dict[str, list[dict[str, float]]]] = {kind: {"alone": [], "with a replica": []} for kind in BOTH}
     for repeat in range(options.repeats):
         for kind in BOTH if repeat % 2 == 0 else BOTH[::-1]:
             with options.directory() as scratch, _primary(kind, scratch) as server:
-                runs[kind]["alone"].append(_rate(server, pipeline, requests))
+                runs[kind]["alone"].append(_costs(server, pipeline, requests))
             with options.directory() as scratch, _two(kind, scratch) as two:
-                runs[kind]["with a replica"].append(_rate(two.primary, pipeline, requests))
-            last = {name: f"{rates[-1]:,.0f}" for name, rates in runs[kind].items()}
+                runs[kind]["with a replica"].append(_costs(two.primary, pipeline, requests))
+            last = {name: f"{done[-1]['rps']:,.0f}" for name, done in runs[kind].items()}
             progress(f"{repeat + 1}/{options.repeats} SET, P={pipeline}, {kind}: {last}")
     figures: dict[str, float | None] = {}
     for kind in BOTH:
-        for name, rates in runs[kind].items():
-            figures[f"{kind}, {name}, rps"] = median(rates)
-        figures[f"{kind}, share"] = median(runs[kind]["with a replica"]) / median(runs[kind]["alone"])
+        medians = {
+            (name, figure): median([one[figure] for one in done])
+            for name, done in runs[kind].items()
+            for figure in done[0]
+        }
+        figures |= {f"{kind}, {name}, {figure}": value for (name, figure), value in medians.items()}
+        figures[f"{kind}, share"] = medians["with a replica", "rps"] / medians["alone", "rps"]
     return Row(f"SET, P={pipeline}", figures, Bar("ours, share", BAR_SHARE), {kind: [runs[kind]] for kind in BOTH})
 
 
