@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("lmdbredis")
 
 _AGAIN_S: Final = 0.2
+_FULL_AGAIN_S: Final = 5.0  # after a full disk: the other server would begin a snapshot each time
 _CONNECT_S: Final = 5.0
 _CONTINUE: Final = re.compile(r"\+CONTINUE ([0-9a-f]{40})")
 # The history's name, the snapshot's lsn, the name before and up to where it held, where the log begins.
@@ -97,6 +98,7 @@ class Link:
         """Connect, again and again."""
         following = self.following
         while True:
+            again_s = _AGAIN_S
             try:
                 await self._connect()
                 await self._go_on()
@@ -104,6 +106,7 @@ class Link:
                 self._note(f"Connection with master {following.host}:{following.port} lost: {error or 'no answer'}")
             except DiskFull as full:
                 self._note(f"The disk is full ({full}): nothing more can be copied")
+                again_s = _FULL_AGAIN_S
             except SyncFailed as failure:
                 self._server.die(failure)
             except asyncio.CancelledError:
@@ -116,7 +119,7 @@ class Link:
             following.become(CONNECT, clock_ms())
             self._server.role.apply()
             self._server.role.failover.failed()
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(again_s)
 
     def _note(self, failure: str) -> None:
         """Log why the link has ended, once for a while in which it ends so again and again."""

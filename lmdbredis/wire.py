@@ -108,9 +108,8 @@ class Wire:
         DiskFull and SyncFailed, too.
         """
         head, self._held = self._held[:size_bytes], self._held[size_bytes:]
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        fd = disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         source = os.dup(self._sock.fileno())
-
         is_whole = False
 
         def receive() -> None:
@@ -120,11 +119,15 @@ class Wire:
                 self._fill(fd, source, head, size_bytes, disk, tell)
                 is_whole = True
                 disk.fdatasync(fd)
+            except BaseException:
+                os.ftruncate(fd, 0)  # nobody wants a part, and the disk may need the room
+                raise
             finally:  # not where it is awaited: who stops waiting does not stop the thread
                 os.close(source)
                 os.close(fd)
 
         done = self._loop.run_in_executor(None, receive)
+        done.add_done_callback(_take_note)
         while not done.done():
             await asyncio.wait([done], timeout=_SIGN_OF_LIFE_S)
             if is_whole:
@@ -165,3 +168,9 @@ class Wire:
         """Let the socket go, for whoever read from it."""
         self.cut()
         self._sock.close()
+
+
+def _take_note(done: asyncio.Future[None]) -> None:
+    """Take note of how a thread has ended, so that the loop does not complain when nobody waits for it any more."""
+    if not done.cancelled():
+        done.exception()

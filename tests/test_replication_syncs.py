@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,7 @@ from tests.replicas import (
     lead,
     offset,
     start_together,
+    syncs,
     wait_for,
     wait_in_step,
 )
@@ -54,6 +57,9 @@ def family(together: Family) -> Iterator[Family]:
     """A primary and a replica in step; after the test they are again."""
     yield together
     together.mend()
+
+
+FILE_BYTES_MAX = 1 << 20  # of a replica that has no room
 
 
 def fill(server: Server, keys: int = 300, size_bytes: int = 500) -> None:
@@ -269,6 +275,31 @@ def test_cut_in_the_middle_of_a_snapshot(share: float, family: Family):
     family.check()
     assert family.syncs()[0] >= full + 1 + (share > 0)
     wait_for(lambda: not (server.dir / "incoming").exists(), "what is left of it to be cleared away")
+
+
+def test_no_room_for_a_snapshot(family: Family):
+    """A replica whose disk cannot take the snapshot says so before it has come, goes on with what it has, and does not ask all the time."""
+    primary, replica = family.servers
+    fill(primary, 2000, 1000)
+    family.wait()
+    _limit(replica, FILE_BYTES_MAX)
+    lead(replica)
+    assert replica.client().call("SET", "own", 1).value == b"OK"  # what it cannot go on with
+    before = syncs(primary)[0]
+    follow(replica, family.proxy.port)
+    wait_for(lambda: "The disk is full" in log_of(replica), "it to say so")
+    assert replica.client().call("GET", "own").value == b"1"
+    time.sleep(0.5)  # more than it takes to try again after any other failure
+    assert syncs(primary)[0] == before + 1
+    assert info(control(replica))["master_link_status"] == "down"
+    _limit(replica, resource.RLIM_INFINITY)
+    family.check()
+    assert replica.client().call("GET", "own").value is None
+
+
+def _limit(server: Server, file_bytes_max: int) -> None:
+    """Let no file of a server become larger, as if its disk were full."""
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (file_bytes_max, resource.RLIM_INFINITY))
 
 
 # --- going on where it ended ---------------------------------------------------------------------------------------------------------
