@@ -92,10 +92,19 @@ class Upkeep:
             and store.dirty_rows
             and (clock_ms >= self._checkpoint_due_ms or store.dirty_rows >= config.checkpoint_dirty)
         ):
-            self._checkpoint_due_ms = clock_ms + config.checkpoint_interval_ms
-            store.begin_commit()
-        if clock_ms >= self._sync_due_ms and not store.is_held and store.begin_sync():
-            self._sync_due_ms = clock_ms + config.checkpoint_interval_ms
+            self.commit(clock_ms)
+        self._sync(clock_ms)
+
+    def commit(self, clock_ms: int) -> None:
+        """Begin a commit, now. If a sync is due it begins first: else, where one commit follows the other, there would never be one."""
+        self._sync(clock_ms)
+        self._checkpoint_due_ms = clock_ms + self._executor.config.checkpoint_interval_ms
+        self._store.begin_commit()
+
+    def _sync(self, clock_ms: int) -> None:
+        """Begin to sync the last commit, if that is due."""
+        if clock_ms >= self._sync_due_ms and not self._store.is_held and self._store.begin_sync():
+            self._sync_due_ms = clock_ms + self._executor.config.checkpoint_interval_ms
 
     def _hold(self, clock_ms: int) -> None:
         """Go on with a hold of checkpoints: towards its beginning, or to its end. Raises DiskFull, SyncFailed."""

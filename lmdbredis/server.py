@@ -261,7 +261,7 @@ class RedisServer:
             return
         try:
             if store.dirty_rows >= self.config.checkpoint_dirty and not store.is_committing:
-                store.begin_commit()
+                self.upkeep.commit(clock_ms())
             else:
                 if store.waiting_rows > _WAITING_RATIO * self.config.checkpoint_dirty:
                     store.wait_for_commit(_WAIT_S)

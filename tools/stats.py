@@ -261,16 +261,24 @@ def _pages(view: View, directory: Path) -> dict[str, Any]:
     pages = snapshot_bytes // page_bytes
     used = sum(one["pages"] for one in tables.values()) + control_file.meta_tree_pages(body) + 2
     log = directory / "wal"
-    segments = wal.segments(log)
+    segments = [_file_bytes(wal.segment_path(log, base)) for base in wal.segments(log)]
     return {
         "data_bytes": (directory / "data.mdb").stat().st_size,
         "page_bytes": page_bytes,
         "pages": pages,
         "free_pages": pages - used,
         "log_segments": len(segments),
-        "log_bytes": sum(wal.segment_path(log, base).stat().st_size for base in segments),
+        "log_bytes": sum(segments),
         "tables": tables,
     }
+
+
+def _file_bytes(path: Path) -> int:
+    """Return a file's size, 0 if a server has removed it as we looked."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _databases(view: View, wanted: Sequence[int]) -> dict[str, dict[str, int]]:

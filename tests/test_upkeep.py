@@ -1,0 +1,48 @@
+"""The upkeep under load: however closely commits follow each other, snapshots become durable, and the log stays short."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lmdbredis import wal
+from tests.crash import Engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INTERVAL_MS = 20
+SEGMENT_BYTES = 65536
+ROUNDS = 300
+
+
+@pytest.mark.parametrize("dirty", [1, 1_000_000])
+def test_commits_without_a_pause(tmp_path: Path, dirty: int):
+    """A commit is due at every look, because so much time has passed or so much was written: CONTROL is never far behind."""
+    options = (
+        "--checkpoint-interval",
+        str(INTERVAL_MS),
+        "--checkpoint-dirty",
+        str(dirty),
+        "--wal-segment-size",
+        str(SEGMENT_BYTES),
+    )
+    engine = Engine(tmp_path / "store", None, *options)
+    store, behind = engine.store, []
+    for number in range(ROUNDS):
+        engine.run(*([b"SET", b"k%d" % (10 * number + key), b"v" * 1000] for key in range(10)))
+        store.wait_for_commit(10)
+        while store.is_syncing:  # in a thread, which has its time
+            time.sleep(0.001)
+            store.poll()
+        engine.tick(2 * INTERVAL_MS)
+        store.trim_wal(0, 1 << 62)
+        behind.append(store.wal.end_lsn - store.control.lsn)
+    segments = wal.segments(engine.directory / "wal")
+    engine.close()
+
+    assert store.wal.end_lsn > 20 * SEGMENT_BYTES
+    assert max(behind) < 10 * SEGMENT_BYTES
+    assert len(segments) < 12
