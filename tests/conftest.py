@@ -29,6 +29,7 @@ pytest.register_assert_rewrite("tests.differential")
 from tests.client import Disconnected  # noqa: E402 -- needs the path above
 from tests.differential import Pair  # noqa: E402
 from tests.servers import BY_NAME, Server, ServerFailed  # noqa: E402
+from tools import copying  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,14 @@ settings.register_profile(
 )
 settings.register_profile("fuzz", max_examples=2000, stateful_step_count=50, deadline=None, suppress_health_check=_CALM)
 settings.load_profile("default")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _never_step_back() -> Iterator[None]:
+    """Let a tool that is called here, not as a process, not lower the priority of all tests after it, and of their servers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copying, "step_back", lambda: None)
+        yield
 
 
 class Shared:
