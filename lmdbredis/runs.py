@@ -120,21 +120,22 @@ class Runs(Lobby):
             replies.append(encoded)
         at = 0
         for session, asked in parts:
+            requests = session.requests
             run_now = count = len(asked)
-            part = replies[at : at + count]
-            if count < len(session.requests):
-                session.output = b"".join((_OK, _QUEUED * count, b"*%d\r\n" % count, *part))
-                run_now += 2
+            if count < len(requests):
+                session.output = b"".join((_OK, _QUEUED * count, b"*%d\r\n" % count, *replies[at : at + count]))
+                run_now = len(requests)
                 self._count_transaction((self.clock() - before_ns) * count // len(replies))
             elif count == 1:
-                session.output = part[0]
+                session.output = replies[at]
             else:
+                part = replies[at : at + count]
                 if sum(map(len, part)) > LONG_REPLY_BYTES and not command.writes:
                     run_now = _leading(part)  # the rest will be read again
                 session.output = b"".join(part[:run_now])
             session.run_now = run_now
             session.last_ms = cx.now_ms
-            session.last_words = session.requests[run_now - 1]
+            session.last_words = requests[run_now - 1]
             at += count
         return True
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from lmdbredis.disk import Disk
 
-_READ_BYTES: Final = 256 << 10
+_READ_BYTES: Final = 512 << 10
 _LINE_BYTES_MAX: Final = 64 << 10
 _PIECE_BYTES: Final = 1 << 20
 _HANDED_BYTES: Final = 16 << 20  # of a file, so much is handed to the disk at a time
