@@ -111,9 +111,10 @@ def _clients(cx: Context, facts: Facts) -> Fields:
 
 def _memory(cx: Context, facts: Facts) -> Fields:
     """Tell of memory: `used` is what the process holds of its own, `rss` has the data file's pages in it as well."""
-    used, resident, peak = facts["anonymous_bytes"], facts["rss_bytes"], facts["peak_bytes"]
-    startup = min(facts["startup_bytes"], used)
-    total, maxmemory = facts["memory_total_bytes"], cx.config.maxmemory_bytes
+    memory = cx.server.memory_facts()
+    used, resident, peak = memory["anonymous_bytes"], memory["rss_bytes"], memory["peak_bytes"]
+    startup = min(memory["startup_bytes"], used)
+    total, maxmemory = memory["memory_total_bytes"], cx.config.maxmemory_bytes
     scripting = cx.executor.scripting
     lua, texts = scripting.lua_bytes, scripting.scripts.size_bytes
     return {

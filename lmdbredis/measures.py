@@ -100,10 +100,21 @@ class Measures:
         server.keyspace.hits = server.keyspace.misses = server.keyspace.expired_keys = 0
         self._counted, self._per_s = (0, 0, 0), (0.0, 0.0, 0.0)
 
+    def memory_facts(self) -> dict[str, int]:
+        """Return what the process has of the machine's memory, and what that has. It reads a file: for who asks for memory only."""
+        memory = memory_bytes()
+        return {
+            "rss_bytes": memory["VmRSS"],
+            "anonymous_bytes": memory["RssAnon"],
+            "peak_bytes": max(self._peak_bytes, memory["RssAnon"]),
+            "startup_bytes": self._startup_bytes,
+            "memory_total_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        }
+
     def facts(self) -> dict[str, Any]:
-        """Return what only the operating system and the server know."""
+        """Return what else only the operating system and the server know."""
         server, config = self._server, self._server.config
-        usage, system, memory = resource.getrusage(resource.RUSAGE_SELF), os.uname(), memory_bytes()
+        usage, system = resource.getrusage(resource.RUSAGE_SELF), os.uname()
         _, received, sent = self.counts()
         listeners = [f"name=tcp,bind={host.lstrip('-')},port={config.port}" for host in config.bind if config.port]
         if config.unixsocket:
@@ -113,11 +124,6 @@ class Measures:
             "os": f"{system.sysname} {system.release} {system.machine}",
             "executable": sys.executable,
             "listeners": listeners,
-            "rss_bytes": memory["VmRSS"],
-            "anonymous_bytes": memory["RssAnon"],
-            "peak_bytes": max(self._peak_bytes, memory["RssAnon"]),
-            "startup_bytes": self._startup_bytes,
-            "memory_total_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "cpu_user_s": usage.ru_utime,
             "cpu_sys_s": usage.ru_stime,
             "connections_received": self.connections_received,

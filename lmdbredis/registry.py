@@ -139,7 +139,10 @@ class Server(Protocol):
     started_ms: int
 
     def facts(self) -> dict[str, Any]:
-        """Return what only the operating system knows: memory, cpu, addresses (see `info`)."""
+        """Return what only the operating system knows: cpu, addresses (see `info`)."""
+
+    def memory_facts(self) -> dict[str, int]:
+        """Return what only the operating system knows of memory, in bytes."""
 
     def apply_config(self, changed: Iterable[str]) -> None:
         """Let the process follow settings that were changed."""

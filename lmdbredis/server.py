@@ -579,6 +579,10 @@ class RedisServer:
         """Return what only the operating system knows, and the server's own counters."""
         return self.measures.facts()
 
+    def memory_facts(self) -> dict[str, int]:
+        """Return what only the operating system knows of memory, in bytes."""
+        return self.measures.memory_facts()
+
     def apply_config(self, changed: Iterable[str]) -> None:
         """Let the process follow settings that were changed. Raises ReplyError if it cannot: then nothing has changed."""
         names = set(changed)

@@ -125,7 +125,7 @@ def memory_usage(cx: Context, key: bytes, *words: bytes) -> int | None:
 @command("MEMORY|STATS")
 def memory_stats(cx: Context) -> dict[bytes, Any]:
     """MEMORY STATS -- Returns details about memory usage. O(1). Since 4.0.0."""
-    facts = cx.server.facts()
+    facts = cx.server.memory_facts()
     used, peak, resident = facts["anonymous_bytes"], facts["peak_bytes"], facts["rss_bytes"]
     startup = min(facts["startup_bytes"], used)
     keys = sum(database.keys for database in cx.keyspace.databases)
@@ -164,7 +164,7 @@ def memory_stats(cx: Context) -> dict[bytes, Any]:
 @command("MEMORY|DOCTOR")
 def memory_doctor(cx: Context) -> Verbatim:
     """MEMORY DOCTOR -- Outputs a memory problems report. O(1). Since 4.0.0."""
-    facts = cx.server.facts()
+    facts = cx.server.memory_facts()
     used, resident = facts["anonymous_bytes"], facts["rss_bytes"]
     text = (
         f"The data lies on disk. Of its own this process holds {info.human(used)}; {info.human(resident)} are resident with the pages "
