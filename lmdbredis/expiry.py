@@ -93,7 +93,8 @@ class Upkeep:
             and (clock_ms >= self._checkpoint_due_ms or store.dirty_rows >= config.checkpoint_dirty)
         ):
             self.commit(clock_ms)
-        self._sync(clock_ms)
+        else:
+            self._sync(clock_ms)
 
     def commit(self, clock_ms: int) -> None:
         """Begin a commit, now. If a sync is due it begins first: else, where one commit follows the other, there would never be one."""
@@ -102,8 +103,9 @@ class Upkeep:
         self._store.begin_commit()
 
     def _sync(self, clock_ms: int) -> None:
-        """Begin to sync the last commit, if that is due."""
-        if clock_ms >= self._sync_due_ms and not self._store.is_held and self._store.begin_sync():
+        """Begin to sync the last commit, if that is due: always, while BGSAVE wants what is not on disk yet."""
+        is_due = clock_ms >= self._sync_due_ms or self._wanted_lsn is not None
+        if is_due and not self._store.is_held and self._store.begin_sync():
             self._sync_due_ms = clock_ms + self._executor.config.checkpoint_interval_ms
 
     def _hold(self, clock_ms: int) -> None:
@@ -131,7 +133,7 @@ class Upkeep:
 
     def save_soon(self) -> None:
         """Let the next tick begin a checkpoint: BGSAVE."""
-        self._checkpoint_due_ms = self._sync_due_ms = 0
+        self._checkpoint_due_ms = 0
         self._wanted_lsn = self._store.wal.end_lsn
 
     def _note_save(self, now_ms: int) -> None:

@@ -146,9 +146,8 @@ def test_beside_a_server(tmp_path: Path):
         server.kill9()
         server.start()
         assert has_all(server, load)
-        wait_for(
-            lambda: {path.name for path in data.iterdir()} <= STORE, "nothing else to be there"
-        )  # CONTROL.new comes and goes
+        # CONTROL.new comes and goes.
+        wait_for(lambda: {path.name for path in data.iterdir()} <= STORE, "nothing else to be there")
 
 
 def test_replicas_go_on():

@@ -46,3 +46,33 @@ def test_commits_without_a_pause(tmp_path: Path, dirty: int):
     assert store.wal.end_lsn > 20 * SEGMENT_BYTES
     assert max(behind) < 10 * SEGMENT_BYTES
     assert len(segments) < 12
+
+
+def test_a_save_that_is_wanted(tmp_path: Path):
+    """BGSAVE does not wait for the next sync's time, though an older commit has not been synced either."""
+    engine = Engine(tmp_path / "store", None, "--checkpoint-interval", "60000", "--checkpoint-dirty", "1")
+    store = engine.store
+
+    def write_and_look() -> None:
+        engine.run([b"SET", b"k", b"v"])
+        look()
+
+    def look() -> None:
+        engine.tick(1)
+        store.wait_for_commit(10)
+        while store.is_syncing:  # in a thread, which has its time
+            time.sleep(0.001)
+            store.poll()
+
+    for _ in range(5):
+        write_and_look()
+    assert store.control.lsn < store.committed_lsn, "commits go on, and no sync is due"
+    engine.run([b"SET", b"k", b"wanted"])
+    engine.upkeep.save_soon()
+    wanted_lsn = store.wal.end_lsn
+    for _ in range(10):
+        look()
+    reached_lsn = store.control.lsn
+    engine.close()
+
+    assert reached_lsn >= wanted_lsn

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lmdbredis.entry import Entry
 
 _TIMEOUT_MS_MAX: Final = INTEGER_MAX - (1 << 42)  # so that a time this far off is still a number
+_RUN_ENTRIES_MAX: Final = 4096  # that a run may ask for
 _REPEATED_BYTES_MAX: Final = 1024  # of a request that is remembered
 _VALUES: Final = {b"BLOCK": 1, b"COUNT": 1, b"GROUP": 2, b"NOACK": 0}  # words that follow an option
 
@@ -159,14 +160,19 @@ def _after(cx: Context, entry: Entry | None, word: bytes) -> int:
 def _xreadgroup_run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any] | None:
     """Return the replies to a run of ``XREADGROUP GROUP group consumer COUNT count STREAMS key >``.
 
-    None if one asks for something else, or is not known to its group yet.
+    None if one asks for something else, or is not known to its group yet, or all of them for much: one by one, long replies can leave.
     """
     series = []
     for (name, count_word, key), same in groupby(requests, itemgetter(2, 5, 7)):
         words = list(same)
         known = streams_groups.find_group(cx.db, key, name)
         count = parse_int(count_word)
-        if known is None or count is None or count <= 0 or not all(map(_asks_for_new, words)):
+        if (
+            known is None
+            or count is None
+            or not 0 < count * len(words) <= _RUN_ENTRIES_MAX
+            or not all(map(_asks_for_new, words))
+        ):
             return None
         asked = (streams_groups.open_consumer(cx.db, known[1], one[3]) for one in words)
         readers = [reader for reader in asked if reader is not None]

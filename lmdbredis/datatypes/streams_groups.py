@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lmdbredis import format as fmt
 from lmdbredis.datatypes import members, streams
+from lmdbredis.entry import Entry
 from lmdbredis.format import CONSUMERS, GROUPS, OWNED, PENDING, UNKNOWN, pack_entry_id, pack_pending, pack_u64
 from lmdbredis.table import after_prefix
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from lmdbredis.database import Database
     from lmdbredis.datatypes.streams import Item
-    from lmdbredis.entry import Entry
     from lmdbredis.table import Row, Table
 
 _COUNT_MAX: Final = (1 << 63) - 1  # what a reply can hold
@@ -134,10 +134,10 @@ def open_group(db: Database, entry: Entry, name: bytes) -> Group | None:
 def find_group(db: Database, key: bytes, name: bytes) -> tuple[Entry, Group] | None:
     """Return a stream and a group of it, None if there is no such stream or group: for who looks before he asks. O(log n)."""
     entry = db.find(key)
-    if entry is None or entry.__class__ is bytes or entry.kind != fmt.STREAM:  # type: ignore[union-attr]
+    if not isinstance(entry, Entry) or entry.kind != fmt.STREAM:
         return None
-    group = open_group(db, entry, name)  # type: ignore[arg-type]
-    return None if group is None else (entry, group)  # type: ignore[return-value]
+    group = open_group(db, entry, name)
+    return None if group is None else (entry, group)
 
 
 def _group(table: Table, row_key: bytes, row: bytes) -> Group:
