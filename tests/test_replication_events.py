@@ -115,7 +115,7 @@ def _until_heard(speaker: RawClient, listener: RawClient, channel: bytes) -> Non
     _messages_until(listener, channel)
 
 
-@pytest.mark.parametrize("setting", [EVERYTHING, "Ex"])
+@pytest.mark.parametrize("setting", [EVERYTHING, "Ex", "K$g", ""])
 def test_replicas_tell_as_the_oracles(setting: str):
     """A replica tells key events and messages as the oracle's replica does, each with the command that it is of."""
     with oracles() as pair:
