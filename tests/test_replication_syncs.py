@@ -32,7 +32,6 @@ from tests.replicas import (
     lead,
     offset,
     start_together,
-    syncs,
     wait_for,
     wait_in_step,
 )
@@ -277,24 +276,25 @@ def test_cut_in_the_middle_of_a_snapshot(share: float, family: Family):
     wait_for(lambda: not (server.dir / "incoming").exists(), "what is left of it to be cleared away")
 
 
-def test_no_room_for_a_snapshot(family: Family):
+def test_no_room_for_a_snapshot():
     """A replica whose disk cannot take the snapshot says so before it has come, goes on with what it has, and does not ask all the time."""
-    primary, replica = family.servers
-    fill(primary, 2000, 1000)
-    family.wait()
-    _limit(replica, FILE_BYTES_MAX)
-    lead(replica)
-    assert replica.client().call("SET", "own", 1).value == b"OK"  # what it cannot go on with
-    before = syncs(primary)[0]
-    follow(replica, family.proxy.port)
-    wait_for(lambda: "The disk is full" in log_of(replica), "it to say so")
-    assert replica.client().call("GET", "own").value == b"1"
-    time.sleep(0.5)  # more than it takes to try again after any other failure
-    assert syncs(primary)[0] == before + 1
-    assert info(control(replica))["master_link_status"] == "down"
-    _limit(replica, resource.RLIM_INFINITY)
-    family.check()
-    assert replica.client().call("GET", "own").value is None
+    with Family(1) as family:
+        primary, replica = family.servers
+        lead(replica)
+        assert replica.client().call("SET", "own", 1).value == b"OK"  # what it cannot go on with
+        fill(primary, 2000, 1000)
+        own_bytes = (replica.dir / "data.mdb").stat().st_size
+        assert own_bytes < FILE_BYTES_MAX < 2000 * 1000, "its own files have room"
+        _limit(replica, FILE_BYTES_MAX)
+        follow(replica, family.proxy.port)
+        wait_for(lambda: "nothing more can be copied" in log_of(replica), "it to say so")
+        assert replica.client().call("GET", "own").value == b"1"
+        time.sleep(0.5)  # more than it takes to try again after any other failure
+        assert family.syncs()[0] == 1 + 1
+        assert info(control(replica))["master_link_status"] == "down"
+        _limit(replica, resource.RLIM_INFINITY)
+        family.check()
+        assert replica.client().call("GET", "own").value is None
 
 
 def _limit(server: Server, file_bytes_max: int) -> None:

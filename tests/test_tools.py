@@ -242,6 +242,7 @@ for work in (
     lambda report: {"a": 1}, lambda report: os.kill(os.getpid(), signal.SIGSEGV), lambda report: os._exit(3),
     lambda report: raising(StorageError("none")), lambda report: raising(Damaged("bad")), lambda report: [][1],
     lambda report: raising(BrokenPipeError()), lambda report: raising(MemoryError()), lambda report: sys.exit(2),
+    lambda report: (os.write(2, b"mdb.c:1: Assertion failed"), os.abort()),
 ):
     try:
         print("returned", apart(work))
@@ -261,8 +262,9 @@ def test_endings_of_a_child():
     assert [
         "returned {'a': 1}", f"{died} (SIGSEGV)", f"{died} (it ended without a word)", "StorageError none", "Damaged bad",
         f"{undecoded} (IndexError: list index out of range)", "BrokenPipeError ", f"{undecoded} (MemoryError: )",
-        f"{died} (it ended without a word)",
+        f"{died} (it ended without a word)", f"{died} (SIGABRT)",
     ] == done.stdout.splitlines()  # fmt: skip
+    assert not done.stderr, "what the engine says where it gives up is for nobody"
 
 
 def test_help():

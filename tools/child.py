@@ -1,6 +1,6 @@
 """Work that reads pages runs in a child: the engine trusts its pages, so a damaged one may end the process that reads it.
 
-Theory. The child is forked before anything of the store is open. It may print for itself; what it returns, and how far it
+Theory. The child is forked before anything of the store is open. It may print its answer for itself; what it returns, and how far it
 is, come to the parent through a pipe, a JSON text a line. The parent owns the terminal: it draws the progress, and it is
 there to say how the child ended.
 
@@ -73,6 +73,7 @@ def apart(
     if not child:
         with suppress(BaseException):
             os.close(receiver)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where the engine gives up, it says so here in its own way
             with os.fdopen(sender, "w", encoding="utf-8") as file:
                 _work(work, file)
         os._exit(0)  # whatever happened: what was not sent is missed by the parent
