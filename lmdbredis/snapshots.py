@@ -71,9 +71,10 @@ class Copy:
     `size_bytes` (where the file is shorter, zeros).
     """
 
-    def __init__(self, directory: Path, transaction: Any, meta_handle: Any) -> None:
-        """Take over the read transaction: `close` ends it."""
-        self._transaction = transaction
+    def __init__(self, directory: Path, env: Any, meta_handle: Any) -> None:
+        """Take the newest commit of an open environment, and pin it until `close`."""
+        self._env = env
+        self._transaction = transaction = env.begin()
         self.fd = os.open(directory / "data.mdb", os.O_RDONLY)
         try:
             self.txnid = int(transaction.id())
@@ -97,6 +98,13 @@ class Copy:
         except BaseException:
             self.close()
             raise
+
+    def compact_into(self, fd: int) -> None:
+        """Write the snapshot into an empty file, free pages left out. For a thread: it takes long. Raises StorageError."""
+        try:
+            self._env.copyfd(fd, compact=True, txn=self._transaction)
+        except lmdb.Error as error:
+            raise StorageError(f"data.mdb cannot be copied: {error}") from error
 
     def close(self) -> None:
         """Let the snapshot go."""
@@ -165,15 +173,8 @@ class ReadOnly(Reader):
         """Return the newest commit's pages, to be copied; good until it is closed, and no longer than this object."""
         for _ in range(_TRIES - 1):  # two commits between the two looks are rare, and harmless
             with suppress(StorageError):
-                return Copy(self._directory, self._env.begin(), self._handles.get(fmt.META))
-        return Copy(self._directory, self._env.begin(), self._handles.get(fmt.META))
-
-    def compact_into(self, fd: int) -> None:
-        """Write the newest commit into an empty file, free pages left out. For a thread: it takes long. Raises StorageError."""
-        try:
-            self._env.copyfd(fd, compact=True)
-        except lmdb.Error as error:
-            raise StorageError(f"data.mdb cannot be copied: {error}") from error
+                return Copy(self._directory, self._env, self._handles.get(fmt.META))
+        return Copy(self._directory, self._env, self._handles.get(fmt.META))
 
     def close(self) -> None:
         """Let the snapshot go: until then the server cannot reuse its pages."""

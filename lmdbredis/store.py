@@ -609,7 +609,7 @@ class Store:
 
     def copy(self) -> Copy:
         """Return the last commit's pages, to be copied. Raises StorageError."""
-        return Copy(self.directory, self._env.begin(), self.meta.handle)
+        return Copy(self.directory, self._env, self.meta.handle)
 
     def info(self) -> dict[str, int]:
         """Return sizes in bytes and counts: the data file, the log, pages in use."""

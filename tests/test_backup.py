@@ -23,7 +23,7 @@ from tests.replicas import wait_for
 from tests.servers import ROOT, Lmdbredis, free_port
 from tests.test_holds import SMALL, faults_of_copy
 from tests.tool_stores import tool
-from tools import child, copying, manifest, sources
+from tools import child, copying, manifest, sources, verify
 from tools.main import main
 
 if TYPE_CHECKING:
@@ -349,6 +349,37 @@ def test_under_load(tmp_path: Path, way: str):
             shutil.rmtree(copy)
         load.stop()
         assert load.verify(client) == []
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_is_of_one_moment(tmp_path: Path, compact: bool):
+    """What a server commits, and trims of its log, while a backup is made changes nothing: it is of the moment when it began."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "log").mkdir()
+    with Lmdbredis(*SMALL, dir=tmp_path / "data") as one, one.connect() as client:
+        client.call("SET", "k", "v")
+        client.call("SAVE")
+        source = sources.open_source(str(tmp_path / "data"))
+        held = wal.segments(tmp_path / "data" / "wal")
+        wait_for(
+            lambda: (
+                client.call("SET", "k", "x" * 20_000)
+                and client.call("SAVE")
+                and not set(held) & set(wal.segments(tmp_path / "data" / "wal"))
+            ),
+            "the log to be another",
+        )
+        target = copying.Target(tmp_path / "data.mdb")
+        source.write_data(target, tmp_path / "log", lambda _: None, compact=compact)
+        source.write_log(tmp_path / "log", lambda _: None)
+        target.close()
+        source.close()
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "data.mdb").rename(tmp_path / "copy" / "data.mdb")
+    (tmp_path / "log").rename(tmp_path / "copy" / "wal")
+    found = verify.look(tmp_path / "copy", rows=True)
+    assert found["faults"] == []
+    assert wal.reaches(tmp_path / "copy" / "wal", found["lsn"])
 
 
 @pytest.mark.slow

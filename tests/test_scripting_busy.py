@@ -79,9 +79,11 @@ STUBBORN = {
 }
 
 
-def is_busy(server: Server, protocol: int) -> bool:
+def is_busy(server: Server, protocol: int, password: str | None = None) -> bool:
     """Tell whether somebody new is told BUSY. (Who was answered in the batch of the script waits for its end: no reply is no.)"""
     with contextlib.suppress(Disconnected), server.connect(protocol, timeout_seconds=1) as client:
+        if password is not None:
+            client.call("AUTH", password)
         return client.call("PING").value == BUSY.encode()
     return False
 
@@ -207,11 +209,13 @@ def test_strangers_are_strangers(ours: Server):
         try:
             admin.call("CONFIG", "SET", "busy-reply-threshold", THRESHOLD_MS)
             admin.send(pack(("EVAL", ENDLESS, 0)))
+            deadline = time.monotonic() + SECONDS_MAX
+            while not is_busy(ours, 2, "secret"):
+                assert time.monotonic() < deadline
             with ours.connect() as stranger:
                 assert stranger.call("SCRIPT", "KILL").value.startswith(b"NOAUTH")
                 assert stranger.call("GET", "k").value.startswith(b"NOAUTH")
                 assert stranger.call("AUTH", "secret").value == b"OK"
-                deadline = time.monotonic() + SECONDS_MAX
                 while stranger.call("SCRIPT", "KILL").value != b"OK":
                     assert time.monotonic() < deadline
             assert admin.read()[0].is_error

@@ -123,19 +123,19 @@ def _server(directory: Path) -> int:
 def _copy_beside(directory: Path, place: Path, kept: Kept) -> int:
     """Make a compact copy that has all but the last of the log, and its CONTROL; return the size of the file before."""
     reader = ReadOnly(directory)
+    copy = reader.copy()
     target = copying.Target(place / "data.mdb")
     before = (directory / "data.mdb").stat().st_size
     try:
         replid = control_file.unpack((directory / "CONTROL").read_bytes()).replid
         with copying.bar("compacting", before) as tell:
-            write_compact(reader, target, tell)
+            write_compact(copy, target, tell)
         target.close()
     finally:
         target.abandon()
+        copy.close()
         reader.close()
-    copied = ReadOnly(place)
-    lsn = copied.lsn
-    copied.close()
+    lsn = copy.lsn
     for _ in range(_ROUNDS):  # each has less to do than the one before
         ahead_bytes = kept.copy_into(place / "wal", lsn)
         Store(place, replid).close()  # a start takes what is in the log, and a close makes one snapshot of it
@@ -202,14 +202,16 @@ def compact(directory: Path, disk: Disk) -> tuple[int, int]:
     place = install.begin(directory)
     try:
         reader = ReadOnly(directory)
+        copy = reader.copy()
         target = copying.Target(place / "data.mdb")
         try:
             expected = (reader.txnid, reader.lsn, verify.keys_of(reader))
             with copying.bar("compacting", data.stat().st_size) as tell:
-                write_compact(reader, target, tell)
+                write_compact(copy, target, tell)
             target.close()
         finally:
             target.abandon()
+            copy.close()
             reader.close()
         for path in (directory / "wal").iterdir():
             os.link(path, place / "wal" / path.name)

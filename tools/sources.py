@@ -154,11 +154,11 @@ class Directory:
             target.write(self._copy.head)
             target.take(self._copy.fd, self._copy.size_bytes, tell)
             return
-        if self._reader is None:
+        if isinstance(self._copy, Promised):
             raise StorageError(
                 "the store was killed, and its newest commit may not be whole: start and stop a server on it first"
             )
-        write_compact(self._reader, target, tell)
+        write_compact(self._copy, target, tell)
 
     def write_log(self, log: Path, tell: Tell) -> None:
         """See `Source`. Of a segment that is being written, what is whole by now; of later ones, those that follow on it."""
@@ -193,10 +193,10 @@ class Directory:
         self._unlock()
 
 
-def write_compact(reader: ReadOnly, target: Target, tell: Tell) -> None:
-    """Write the newest commit without its free pages into a new file. Raises StorageError."""
+def write_compact(copy: Copy, target: Target, tell: Tell) -> None:
+    """Write a snapshot without its free pages into a new file. Raises StorageError."""
     with ThreadPoolExecutor(1, "compact") as thread:
-        work, seen = thread.submit(reader.compact_into, target.fd), 0
+        work, seen = thread.submit(copy.compact_into, target.fd), 0
         while not work.done():
             wait([work], _LOOK_S)
             size = os.fstat(target.fd).st_size

@@ -52,6 +52,8 @@ def _look(directory: Path, rows: bool, _report: object) -> dict[str, Any]:
     copy.close()
     reader.close()
     end_lsn, newest_record_ms = lsn, None
+    if wal.segments(directory / "wal") and not wal.reaches(directory / "wal", lsn):
+        faults.append(f"the log ends before {lsn:016x}, up to where the snapshot holds it")
     try:
         for record in wal.read(directory / "wal", lsn):
             end_lsn, newest_record_ms = record.end_lsn, record.time_ms
