@@ -91,9 +91,10 @@ def _stale(keyspace: Keyspace) -> Iterator[str]:
     for table, owner, blocks in keyspace.ranks.directories():
         if blocks != list(keyspace.ranks.blocks(table, owner)):
             yield f"ranks: the directory of {owner.hex()} in {_table(table.number)} is not what its rows say"
-    first = keyspace.expires.take(b"", 1)
-    if first and keyspace.next_expire_ms > fmt.unpack_u64(first[0][0]):
-        yield f"expiry: waits until {keyspace.next_expire_ms}, but {_show(first[0][0])} is due before"
+    kept = {row_key for row_key, _ in keyspace.due}
+    for row_key in keyspace.expires.take_keys(b"", len(kept) + 1):
+        if row_key < keyspace.due.horizon and row_key not in kept:
+            yield f"expiry: {_show(row_key)} is due before the horizon, and nobody waits for it"
 
 
 class _EnoughError(Exception):

@@ -47,6 +47,10 @@ TYPE_NAMES: Final = {
 
 Found = bytes | Entry
 
+_VOLATILE_STRING: Final = (
+    STRING | HAS_EXPIRE
+)  # the first byte of the cell of a short string that expires, and whose key is short
+
 
 class Database:
     """One numbered database: the keys of the keyspace it leads to."""
@@ -447,19 +451,53 @@ class Database:
             self._tell(What.PERSISTED, key)
 
     def _expiry_added(self, row_key: bytes, key: bytes, expire_at_ms: int) -> None:
-        self.keyspace.expires.put(fmt.pack_u64(expire_at_ms) + row_key, fmt.whole_if_long(key))
+        self._put_expiry(fmt.pack_u64(expire_at_ms) + row_key, fmt.whole_if_long(key))
         if self.keyspace.wants_writes:
             self._tell(What.EXPIRY, key)
         self.volatile += 1
         self.expire_sum_ms += expire_at_ms
         self.is_dirty = True
-        self.keyspace.next_expire_ms = min(self.keyspace.next_expire_ms, expire_at_ms)
+
+    def _put_expiry(self, expires_key: bytes, whole: bytes) -> None:
+        keyspace = self.keyspace
+        keyspace.expires.put(expires_key, whole)
+        if expires_key < keyspace.due.horizon:
+            keyspace.due.add(expires_key, whole)
 
     def _expiry_removed(self, row_key: bytes, expire_at_ms: int) -> None:
         self.keyspace.expires.delete(fmt.pack_u64(expire_at_ms) + row_key)
         self.volatile -= 1
         self.expire_sum_ms -= expire_at_ms
         self.is_dirty = True
+
+    def expire_due(self, rows: Sequence[Row]) -> None:
+        """Delete the keys of some rows of `expires`, whose time has come. A row that is not in the table any more is of no account.
+
+        For short strings, of which nobody wants the news, the calls are paid once.
+        """
+        keyspace, plain = self.keyspace, list[bytes]()
+        cells = keyspace.keys.get_many([expires_key[8:] for expires_key, _ in rows])
+        for (expires_key, whole), cell in zip(rows, cells, strict=True):
+            if cell and cell[0] == _VOLATILE_STRING and cell[1:9] == expires_key[:8] and not keyspace.wants_news:
+                plain.append(expires_key)
+            elif keyspace.expires.get(expires_key) is not None:
+                self.find(whole or expires_key[12:])  # law 1
+        if not plain:
+            return
+        row_keys = [expires_key[8:] for expires_key in plain]
+        keyspace.expires.delete_many(plain)
+        keyspace.keys.delete_many(row_keys)
+        for row_key in row_keys:
+            keyspace.cache.drop(row_key)
+        keyspace.expired_keys += len(plain)
+        self.keys -= len(plain)
+        self.volatile -= len(plain)
+        self.expire_sum_ms -= sum(map(fmt.unpack_u64, plain))
+        self.is_dirty = True
+        if self.flags & fmt.COUNTED:
+            directory = keyspace.ranks.open(keyspace.keys, self.prefix)
+            for row_key in row_keys:
+                directory.discard(row_key[4:])
 
     # --- many keys --------------------------------------------------------------------------------------------------------------------
 
@@ -489,7 +527,7 @@ class Database:
         if keyspace.wants_writes:
             target._tell(What.MOVED, new_key, (self, key))
         if expire_at_ms:
-            keyspace.expires.put(fmt.pack_u64(expire_at_ms) + new_row_key, whole)
+            target._put_expiry(fmt.pack_u64(expire_at_ms) + new_row_key, whole)
             target.volatile += 1
             target.expire_sum_ms += expire_at_ms
             self._expiry_removed(row_key, expire_at_ms)

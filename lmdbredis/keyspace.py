@@ -13,11 +13,13 @@ Laws:
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import format as fmt
 from lmdbredis.cache import Cache
 from lmdbredis.database import Database
+from lmdbredis.due import Due
 from lmdbredis.news import NO_WRITES, News, What
 from lmdbredis.ranks import Ranks
 
@@ -50,7 +52,7 @@ class Keyspace:
         self.decks: dict[int, Any] = {}  # by id of a set: members drawn ahead, see `datatypes.sets`
         self.now_ms = 0  # told by the executor, once for a batch
         self.may_expire = True  # law 1 of `database`
-        self.next_expire_ms = 0  # no key expires before this; 0 = look
+        self.due = Due(self.expires)  # told of each row of `expires` that is put
         self.news: list[News] = []  # see `news`, as are the next four: read them anywhere, set them with `want_news`
         self.kinds: frozenset[What] = frozenset()  # what is told of every key
         self.waited: Container[tuple[int, bytes]] = ()  # the keys (database number, key) of which everything is told
@@ -76,7 +78,7 @@ class Keyspace:
         self.dirty_parts.clear()
         self.decks.clear()
         self.news.clear()
-        self.next_expire_ms = 0
+        self.due.forget()
         self.databases_changed = False
         self._ids = iter(range(0))
         meta = self.store.meta
@@ -212,27 +214,14 @@ class Keyspace:
 
     # --- time ---------------------------------------------------------------------------------------------------------------
 
-    def expire_due(self, keys_max: int) -> int:
-        """Delete up to `keys_max` keys whose time has come; return how many. O(log n) each: the head of an ordered index."""
-        if self.next_expire_ms > self.now_ms:
-            return 0
-        rows: list[Row] = self.expires.take(b"", keys_max + 1)
-        due = [row for row in rows[:keys_max] if fmt.unpack_u64(row[0]) <= self.now_ms]
-        for expires_key, whole in due:
-            self._expire(expires_key, whole)
-        if len(due) < len(rows):
-            self.next_expire_ms = fmt.unpack_u64(rows[len(due)][0])
-        else:
-            self.next_expire_ms = 0 if due else 1 << 63
-        return len(due)
-
-    def _expire(self, expires_key: bytes, whole: bytes) -> None:
-        """Delete the key of one row of `expires`."""
-        prefix = expires_key[8:12]
-        for database in self._all_databases:
-            if database.prefix == prefix:
-                database.find(whole or expires_key[12:])  # law 1 of `database`: deletes it
-        self.expires.delete(expires_key)  # of a keyspace that was flushed, the row has no one else
+    def expire_due(self, keys_max: int) -> None:
+        """Delete keys whose time has come, `keys_max` at most. O(log n) each: the head of an ordered index."""
+        for prefix, series in groupby(self.due.take(self.now_ms, keys_max), _prefix_of):
+            owner = next((database for database in self._all_databases if database.prefix == prefix), None)
+            if owner is not None:
+                owner.expire_due(list(series))
+            else:  # of a keyspace that was flushed
+                self.expires.delete_many([expires_key for expires_key, _ in series])
 
     def oldest_garbage(self) -> Row | None:
         """Return the next row of `garbage`, None if there is none."""
@@ -242,3 +231,8 @@ class Keyspace:
     def garbage_left(self) -> Iterator[Row]:
         """Yield all rows of `garbage`."""
         return self.garbage.prefix(b"")
+
+
+def _prefix_of(row: Row) -> bytes:
+    """Return what the keys of its keyspace begin with, of a row of `expires`."""
+    return row[0][8:12]

@@ -117,9 +117,9 @@ def test_live(tmp_path: Path):
     assert any("ranks:" in line for line in engine.check())
     engine.keyspace.ranks.forget(table, owner)
     engine.run((b"SET", b"volatile", b"v", b"PX", b"1000"))
-    engine.keyspace.next_expire_ms = 1 << 62
+    engine.keyspace.due.horizon = b"\xff" * 8
     assert any("expiry:" in line for line in engine.check())
-    engine.keyspace.next_expire_ms = 0
+    engine.keyspace.due.forget()
     assert engine.check() == []
     assert row_key in dict(engine.keyspace.cache.items())
     engine.close()

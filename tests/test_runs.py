@@ -111,7 +111,7 @@ class Clients:
     def tick(self, milliseconds: int) -> None:
         """Let time pass, and what is to expire by then do so: it waits for a commit, which the other engine may not have."""
         self.engine.tick(milliseconds)
-        while self.engine.keyspace.next_expire_ms <= self.engine.clock_ms:
+        while self.engine.keyspace.due.next_ms <= self.engine.clock_ms:
             self.engine.store.wait_for_commit(1)
             self.engine.tick(0)
 

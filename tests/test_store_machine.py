@@ -123,7 +123,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(1000):
             self.engine.tick(0)
             self.engine.store.settle()  # waits for a commit that is on its way
-            if self.engine.keyspace.next_expire_ms > self.engine.clock_ms:
+            if self.engine.keyspace.due.next_ms > self.engine.clock_ms:
                 break
         for key, (_, expire_at_ms, _) in list(self.model.state.items()):
             if 0 < expire_at_ms <= self.engine.clock_ms:
