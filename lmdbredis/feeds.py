@@ -47,7 +47,6 @@ _SHIP_S: Final = (
 _AGAIN_S: Final = 0.001  # to a socket that has not taken everything
 _PART_BYTES: Final = 256 << 10
 _UNSENT_BYTES: Final = 1 << 20  # what a socket has not taken: more is not read from the log
-_SEND_BYTES: Final = 4 << 20
 NOTHING_KEPT: Final = 1 << 63
 # So far before an address the last record ends that a log has there, at the latest: a segment may have been all but begun.
 _RECORD_BEFORE: Final = fmt.SEGMENT_HEADER_BYTES + 1
@@ -304,7 +303,7 @@ def _wait_for_room(fd: int, timeout_ms: int) -> None:
         raise TimeoutError("it does not read")
 
 
-def _send_all(fd: int, data: bytes, timeout_ms: int) -> None:
+def _send_all(fd: int, data: bytes | memoryview, timeout_ms: int) -> None:
     """Write all of it into a socket that does not block. Raises OSError."""
     rest = memoryview(data)
     while rest:
@@ -315,15 +314,15 @@ def _send_all(fd: int, data: bytes, timeout_ms: int) -> None:
 
 
 def _send_file(fd: int, file: int, start: int, end: int, timeout_ms: int) -> None:
-    """Write a part of a file into a socket that does not block; what the file lacks are zeros. Raises OSError."""
+    """Write a part of a file into a socket that does not block; what the file lacks are zeros. Raises OSError.
+
+    Not by sendfile: what waits in the sockets would still be the file's own pages, and change with them once the snapshot is let go.
+    """
+    part = memoryview(bytearray(_PART_BYTES))
     at = start
     while at < end:
-        try:
-            sent = os.sendfile(fd, file, at, min(end - at, _SEND_BYTES))
-        except BlockingIOError:
-            _wait_for_room(fd, timeout_ms)
-            continue
-        if not sent:
-            _send_all(fd, bytes(min(end - at, _SEND_BYTES)), timeout_ms)
-            sent = min(end - at, _SEND_BYTES)
-        at += sent
+        wanted = part[: end - at]
+        count = os.preadv(file, [wanted], at)
+        wanted[count:] = bytes(len(wanted) - count)
+        _send_all(fd, wanted, timeout_ms)
+        at += len(wanted)

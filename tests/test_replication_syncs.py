@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmdbredis import wal
+from lmdbredis.check import check
+from lmdbredis.snapshots import ReadOnly
 from tests.client import RawClient, pack
-from tests.crash import Load
+from tests.crash import Load, dump
 from tests.replicas import (
     BUSY,
     Family,
@@ -56,6 +58,47 @@ def family(together: Family) -> Iterator[Family]:
     """A primary and a replica in step; after the test they are again."""
     yield together
     together.mend()
+
+
+def test_a_snapshot_under_way_stands_still(tmp_path: Path):
+    """What has been sent, and not been received yet, is as it was, whatever is written over the snapshot's pages meanwhile."""
+    with Lmdbredis("--checkpoint-interval", "1") as server, server.connect() as client, server.connect() as replica:
+        fill(server)
+        client.call("SAVE")
+        expected = client.call("GET", "fill0").value
+        replica.call("REPLCONF", "capa", "lmdbredis")
+        replica.send(pack(("PSYNC", "?", -1)))
+        wait_for(lambda: "succeeded" in log_of(server), "all of it to be under way")
+        for number in range(20):
+            client.pipeline([("SET", f"fill{key}", b"%d" % number * 300) for key in range(300)])
+            client.call("SAVE")
+        (tmp_path / "data.mdb").write_bytes(_snapshot_that_comes(replica))
+    reader = ReadOnly(tmp_path)
+    try:
+        assert check(reader) == []
+        assert dump(reader)[b"fill0"][2] == expected
+    finally:
+        reader.close()
+
+
+def _snapshot_that_comes(client: RawClient) -> bytes:
+    """Return the pages of data.mdb that a server sends, behind a part of its log."""
+
+    def take(end: int) -> bytes:
+        while len(client.buffer) < end:
+            _receive(client)
+        taken = bytes(client.buffer[:end])
+        del client.buffer[:end]
+        return taken
+
+    def line() -> bytes:
+        while b"\r\n" not in client.buffer:
+            _receive(client)
+        return take(client.buffer.index(b"\r\n") + 2)
+
+    assert line().startswith(b"+FULLRESYNC")
+    take(int(line()[1:]))
+    return take(int(line()[1:]))
 
 
 FILE_BYTES_MAX = 1 << 20  # of a replica that has no room
