@@ -60,9 +60,11 @@ SCRIPT = lines_of(r"""
     SELECT 3
     SET c other
     SELECT 0
+    DEBUG SET-ACTIVE-EXPIRE 0
     SET soon v PX 1
     DEBUG SLEEP 0.01
     GET soon
+    DEBUG SET-ACTIVE-EXPIRE 1
     EVAL "redis.call('SET', 'one', '1') redis.call('DEL', 'one')" 0
     MULTI | SET t1 v | LPUSH t2 v | EXEC
     PUBLISH channel message

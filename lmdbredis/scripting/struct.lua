@@ -118,6 +118,7 @@ local function to_single(number)
   local scaled = number / unit
   local rounded = scaled + 6755399441055744 - 6755399441055744
   local made = rounded * unit
+  if made == 0 and number < 0 then return -made end -- too small to be anything, it keeps its sign
   if made >= 2 ^ 128 then return huge end
   if made <= -2 ^ 128 then return -huge end
   return made
@@ -167,8 +168,14 @@ local function read_integer(bytes, has_sign)
   end
   if has_sign and size > 0 and size <= INTEGER_BYTES and byte(bytes, size) >= 128 then
     if size > 4 then high = high - 256 ^ (size - 4) else low = low - 256 ^ size end
-  elseif has_sign and size > INTEGER_BYTES and high >= 2147483648 then
-    high = high - 4294967296
+  elseif has_sign and size > INTEGER_BYTES then
+    -- The processor takes the bit of the sign modulo 64, and any bit from there on for it.
+    local bit = (size * 8 - 1) % 64
+    if bit < 32 and (high > 0 or low >= 2 ^ bit) then
+      low, high = low % 2 ^ bit - 2 ^ bit, 0
+    elseif bit >= 32 and high >= 2 ^ (bit - 32) then
+      high = high % 2 ^ (bit - 32) - 2 ^ (bit - 32)
+    end
   end
   return high * 4294967296 + low
 end
