@@ -496,8 +496,7 @@ class Database:
         self.is_dirty = True
         if self.flags & fmt.COUNTED:
             directory = keyspace.ranks.open(keyspace.keys, self.prefix)
-            for row_key in row_keys:
-                directory.discard(row_key[4:])
+            directory.discard_many([row_key[4:] for row_key in row_keys])
 
     # --- many keys --------------------------------------------------------------------------------------------------------------------
 

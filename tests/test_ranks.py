@@ -59,6 +59,14 @@ class Counted:
             if self.counted:
                 self.ranks.open(self.table, OWNER).discard(suffix)
 
+    def discard_together(self, suffixes: list[bytes]) -> None:
+        """Delete rows that are there."""
+        self.table.delete_many([OWNER + suffix for suffix in suffixes])
+        for suffix in suffixes:
+            self.rows.remove(suffix)
+        if self.counted:
+            self.ranks.open(self.table, OWNER).discard_many(suffixes)
+
     def check(self, chance: random.Random, tries: int = 8) -> None:
         """Compare everything that can be asked."""
         for _ in range(tries):
@@ -256,8 +264,12 @@ class Machine(RuleBasedStateMachine):
     @rule(low=st.integers(0, 4999), size=st.integers(0, 2000))
     def discard_range(self, low: int, size: int) -> None:
         """Discard many neighbours."""
-        for suffix in list(self.counted.rows[low : low + size]):
-            self.counted.discard(suffix)
+        self.counted.discard_together(self.counted.rows[low : low + size])
+
+    @rule(share=st.floats(0, 1))
+    def discard_some(self, share: float) -> None:
+        """Discard some rows, in no order."""
+        self.counted.discard_together(self.chance.sample(self.counted.rows, int(len(self.counted.rows) * share)))
 
     @rule()
     def end_batch(self) -> None:

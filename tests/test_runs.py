@@ -160,6 +160,7 @@ WORDS: dict[str, tuple[st.SearchStrategy[bytes], ...]] = {
     "SADD": (_name,),
     "SET": (_value,),
     "SMEMBERS": (),
+    "SPOP": (),
     "XACK": (_groups, st.integers(1, 41).map(lambda number: b"1-%d" % number) | st.sampled_from([b"1-5", b"2", b"x", b"-"])),
     "XADD": (st.sampled_from([b"*", b"*", b"*", b"2-1"]), _name, _value),
     "XREADGROUP": (
@@ -167,6 +168,7 @@ WORDS: dict[str, tuple[st.SearchStrategy[bytes], ...]] = {
         st.sampled_from([b"1", b"1", b"1", b"3", b"0", b"-1", b"x"]), st.just(b"STREAMS"), st.just(b"stream") | KEY,
         st.sampled_from([b">"] * 9 + [b"0"]),
     ),
+    "ZADD": (st.sampled_from([b"1", b"2", b"-3.5", b"inf", b"1e300"] * 4 + [b"0", b"-0", b"x", b"NX", b"nan"]), _name),
     "ZRANGE": _range,
 }  # fmt: skip
 

@@ -110,7 +110,17 @@ def sscan(cx: Context, key: bytes, cursor: bytes, *options: bytes) -> list[Any]:
 # --- chance -------------------------------------------------------------------------------------------------------------------
 
 
-@command("SPOP", flags=WRITE | FAST)
+def _spop_run(cx: Context, key: bytes, requests: Sequence[Sequence[bytes]]) -> list[bytes | None]:
+    """Return the replies to SPOPs of one member each."""
+    entry = cx.db.edit(key, SET)
+    count = 0 if entry is None else min(len(requests), entry.count)
+    popped: list[bytes | None] = []
+    if entry is not None:
+        popped += sets.pop_each(cx.db, entry, count, cx.random)
+    return popped + [None] * (len(requests) - count)
+
+
+@command("SPOP", flags=WRITE | FAST, run=by_key(_spop_run))
 def spop(cx: Context, key: bytes, *options: bytes) -> Any:
     """SPOP key [count] -- Deletes one member at random, or as many as asked, and returns it. O(1) without the count argument, otherwise O(N) where N is the value of the passed count. Since 1.0.0."""
     db = cx.db

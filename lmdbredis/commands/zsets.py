@@ -28,7 +28,7 @@ from lmdbredis.errors import (
     ReplyError,
 )
 from lmdbredis.format import ZSET
-from lmdbredis.registry import BLOCKING, DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, command
+from lmdbredis.registry import BLOCKING, DENYOOM, FAST, MOVABLEKEYS, READ, WRITE, Context, by_key, command
 from lmdbredis.resp import NULL_ARRAY, Pairs
 from lmdbredis.words import INTEGER_MAX, format_float, parse_float
 
@@ -45,7 +45,21 @@ _IS_GREATEST: Final = {b"MAX": True, b"MIN": False}
 # --- writing ------------------------------------------------------------------------------------------------------------------
 
 
-@command("ZADD", flags=WRITE | DENYOOM | FAST)
+def _zadd_run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[Any] | None:
+    """Return the replies to ZADDs of one score and member each, which is neither a flag nor zero."""
+    scores = [score for words in requests if (score := parse_float(words[2]))]
+    if len(scores) < len(requests):
+        return None
+    coming = iter(scores)
+
+    def put(cx: Context, key: bytes, same: list[Sequence[bytes]]) -> list[int]:
+        pairs = [(words[3], next(coming)) for words in same]
+        return zsets.add_each(cx.db, cx.db.edit_or_create(key, ZSET), pairs)
+
+    return by_key(put)(cx, requests)
+
+
+@command("ZADD", flags=WRITE | DENYOOM | FAST, run=_zadd_run)
 def zadd(cx: Context, key: bytes, score: bytes, member: bytes, *rest: bytes) -> Any:
     """ZADD key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...] -- Adds members to a sorted set, which is created if need be, or changes their scores; returns how many are new. O(log N) for each member. Since 1.2.0."""
     if not rest and (value := parse_float(score)) is not None:

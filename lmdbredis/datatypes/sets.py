@@ -59,6 +59,14 @@ class Deck:
         del self.places[row_key]
         return row_key
 
+    def pop_many(self, count: int) -> list[bytes]:
+        """Take so many from the top, or all if there are no more, the top first."""
+        row_keys = self.row_keys[: -count - 1 : -1]
+        del self.row_keys[-count:]
+        for row_key in row_keys:
+            del self.places[row_key]
+        return row_keys
+
     def add(self, row_key: bytes, place: int) -> None:
         """Give a new member the place, counted from the bottom of the deck; who had it leaves the deck for the very end."""
         if place < len(self.row_keys):
@@ -191,6 +199,24 @@ def pop(db: Database, entry: Entry, random: random.Random) -> bytes:
     _delete(db, table, entry, row_key)
     db.shrunk(entry)
     return member
+
+
+def pop_each(db: Database, entry: Entry, count: int, random: random.Random) -> list[bytes]:
+    """As `pop` so many times, of a set that has as many; return what it would."""
+    table = db.keyspace.store.tables[SETS]
+    deck = db.keyspace.decks.get(entry.id)
+    popped: list[bytes] = []
+    while len(popped) < count:
+        if deck is None or not deck.row_keys:
+            deck = _deal(db, table, entry, random)
+        row_keys = deck.pop_many(count - len(popped))
+        popped += _named(db, row_keys)
+        table.delete_many(row_keys)
+        entry.count -= len(row_keys)
+        if entry.flags:
+            db.keyspace.ranks.open(table, entry.owner).discard_many([row_key[OWNER_BYTES:] for row_key in row_keys])
+    db.shrunk(entry)
+    return popped
 
 
 def _deal(db: Database, table: Table, entry: Entry, random: random.Random) -> Deck:

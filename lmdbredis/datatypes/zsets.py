@@ -29,10 +29,11 @@ from lmdbredis.format import COUNTED, NAME_BYTES_MAX, SCORES, ZSET, ZSETS, pack_
 from lmdbredis.ranks import BLOCK_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from lmdbredis.database import Database
     from lmdbredis.entry import Entry
+    from lmdbredis.table import Row
 
 _PACKED_MEMBERS_MAX: Final = 128  # law 2
 _PACKED_BYTES_MAX: Final = 64
@@ -66,6 +67,59 @@ def add(db: Database, key: bytes, member: bytes, score: float) -> bool:
         return False
     finish(db, entry)
     return True
+
+
+def add_each(db: Database, entry: Entry, pairs: Sequence[Pair]) -> list[int]:
+    """Let each member in turn have the score beside it, which is not zero (law 2); return 1 for each that is new, else 0.
+
+    O(log n) for each; the calls are paid once.
+    """
+    tables, owner = db.keyspace.store.tables, entry.owner
+    rows: list[Row] = []
+    suffixes: list[bytes] = []
+    for member, score in pairs:
+        if len(member) <= NAME_BYTES_MAX:
+            rows.append((owner + member, pack_f64(score)))
+            suffixes.append(sortable(score) + member)
+        else:
+            stored = fmt.stored_name(member)
+            rows.append((owner + stored, pack_f64(score) + member))
+            suffixes.append(sortable(score) + stored)
+    new: list[int] = []
+    put: dict[bytes, bytes] = {}  # rows of `zset.score` by what follows the owner, a member's whole name their value
+    gone: dict[bytes, None] = {}
+    for (_, row), suffix, old in zip(rows, suffixes, tables[ZSETS].exchange_many(rows), strict=True):
+        new.append(1 if old is None else 0)
+        if old is not None:
+            before = sortable(unpack_f64(old)) + suffix[8:]
+            if before == suffix:
+                continue
+            if put.pop(before, None) is None:
+                gone[before] = None
+        if suffix in gone:  # it has come back to where it was
+            del gone[suffix]
+        else:
+            put[suffix] = row[8:]
+    _exchange_scores(db, entry, put, list(gone))
+    if 1 in new:
+        entry.count += new.count(1)
+        finish(db, entry)
+    elif put:
+        db.replaced(entry)
+    return new
+
+
+def _exchange_scores(db: Database, entry: Entry, put: dict[bytes, bytes], gone: list[bytes]) -> None:
+    """Delete some rows of `zset.score` and put others, by what follows the owner in their keys."""
+    scores, owner = db.keyspace.store.tables[SCORES], entry.owner
+    directory = db.keyspace.ranks.open(scores, owner) if entry.flags & COUNTED else None
+    if gone:
+        scores.delete_many([owner + suffix for suffix in gone])
+        if directory is not None:
+            directory.discard_many(gone)
+    scores.put_many([(owner + suffix, put[suffix]) for suffix in sorted(put)])
+    if directory is not None:
+        directory.add_many(list(put))
 
 
 def put(db: Database, entry: Entry, member: bytes, score: float, old: float | None) -> None:
