@@ -24,6 +24,7 @@ Keys here are *suffixes*: what follows the owner's bytes in the table's key.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis import format as fmt
@@ -216,19 +217,35 @@ class Directory:
         return g, b, index
 
     def key_at(self, index: int) -> bytes:
-        """Return the key of the row number `index`, the owner included: a walk from the nearer end of its block."""
-        g, b, skip = self._seek(index)
+        """Return the key of the row number `index`, the owner included. O(log n)."""
+        return self._table.keys_near([self._place(*self._seek(index))])[0]
+
+    def keys_at(self, indexes: Sequence[int]) -> list[bytes]:
+        """As `key_at` for each of some numbers that ascend. O(groups), and O(log n) for each."""
+        places: list[tuple[bytes, int]] = []
+        begin = 0
+        for g, group in enumerate(self._groups):
+            end = begin + group.total
+            last = bisect_left(indexes, end, len(places))
+            if last > len(places):
+                begins = list(accumulate(group.sizes, initial=begin))
+                for index in indexes[len(places) : last]:
+                    b = bisect_right(begins, index) - 1
+                    places.append(self._place(g, b, index - begins[b]))
+            begin = end
+        return self._table.keys_near(places)
+
+    def _place(self, g: int, b: int, skip: int) -> tuple[bytes, int]:
+        """Return where to look for the row number `skip` of a block, and how many steps from there: the nearer end of the block."""
         group = self._groups[g]
         behind = group.sizes[b] - skip
         if skip < behind:
-            return self._table.key_after(self.owner + group.firsts[b], skip)
+            return self.owner + group.firsts[b], skip
         if b + 1 < len(group.firsts):
-            stop = self.owner + group.firsts[b + 1]
-        elif g + 1 < len(self._groups):
-            stop = self.owner + self._heads[g + 1]
-        else:
-            stop = after_prefix(self.owner)
-        return self._table.key_before(stop, behind - 1)
+            return self.owner + group.firsts[b + 1], -behind
+        if g + 1 < len(self._groups):
+            return self.owner + self._heads[g + 1], -behind
+        return after_prefix(self.owner), -behind
 
 
 class Ranks:
@@ -325,6 +342,10 @@ class Ranks:
             return [self.open(table, owner).key_at(index)]
         first, skip = self.open(table, owner).seek(index)
         return table.take_keys(owner + first, skip + rows)[skip:]
+
+    def keys_at(self, table: Table, owner: bytes, indexes: Sequence[int]) -> list[bytes]:
+        """Return the keys of rows of a counted owner, by their numbers, which ascend. O(log n) each."""
+        return self.open(table, owner).keys_at(indexes)
 
     def blocks(self, table: Table, owner: bytes) -> Iterator[tuple[bytes, int]]:
         """Yield (first key, rows) of an owner's blocks, from the rows."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import format as fmt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 Row = tuple[bytes, bytes]
 
@@ -216,21 +216,23 @@ class Table:
         with self._cursor_of(self.handle) as cursor:
             return list(islice(cursor.iternext(True, False), rows_max)) if cursor.set_range(start) else []
 
-    def key_after(self, start: bytes, skip: int) -> bytes:
-        """Return the key that stands `skip` rows after the first whose key is >= `start`; it is there."""
-        if self.overlay:
-            self.settle()
-        with self._cursor_of(self.handle) as cursor:
-            cursor.set_range(start)
-            return next(islice(cursor.iternext(True, False), skip, None))  # type: ignore[no-any-return]
+    def keys_near(self, places: Iterable[tuple[bytes, int]]) -> list[bytes]:
+        """Return the key of a row near each place: so many steps behind the first whose key is >= the place's; if the steps are negative, before it.
 
-    def key_before(self, stop: bytes, skip: int) -> bytes:
-        """Return the key that stands `skip` rows before the last whose key is < `stop`; it is there."""
+        The rows are there. Places that ascend are found the quickest.
+        """
         if self.overlay:
             self.settle()
+        found: list[bytes] = []
         with self._cursor_of(self.handle) as cursor:
-            _ = cursor.prev() if cursor.set_range(stop) else cursor.last()
-            return next(islice(cursor.iterprev(True, False), skip, None))  # type: ignore[no-any-return]
+            for key, steps in places:
+                is_there = cursor.set_range(key)
+                if steps >= 0:
+                    found += islice(cursor.iternext(True, False), steps, steps + 1)
+                else:
+                    _ = cursor.prev() if is_there else cursor.last()
+                    found += islice(cursor.iterprev(True, False), -steps - 1, -steps)
+        return found
 
     def take_values(self, start: bytes, rows_max: int) -> list[bytes]:
         """As `take`, the values only."""

@@ -38,7 +38,9 @@ SMALL_MAX: Final = 128  # collections up to this size are scanned in one step, a
 
 _PORTION_FIRST: Final = 64  # rows of the first portion of a walk that may end early; portions grow from here
 _PORTION_MAX: Final = 4096
-_NEAR_ROWS: Final = 128  # rows this near to each other are one walk: a lookup by rank would walk as many
+_NEAR_ROWS: Final = (
+    64  # rows this near to each other, on the average, are one walk: a lookup by rank would walk about as many
+)
 _REPEATS_AT_ONCE: Final = 1 << 16
 _PROBES_MAX: Final = 16  # up to so many names are looked up one by one
 _WALK_RATIO: Final = 8  # a point read costs about as much as walking so many rows
@@ -186,16 +188,12 @@ def at(db: Database, table: Table, entry: Entry, indexes: Sequence[int]) -> list
     if not entry.flags & fmt.COUNTED:
         row_keys = table.take_keys(owner, indexes[-1] + 1)
         return [row_keys[index] for index in indexes]
-    take_keys = db.keyspace.ranks.take_keys
+    if indexes[-1] - indexes[0] > _NEAR_ROWS * len(indexes):
+        return db.keyspace.ranks.keys_at(table, owner, indexes)
     found: list[bytes] = []
-    start, end = 0, len(indexes)
-    while start < end:
-        first = last = indexes[start]
-        stop = start + 1
-        while stop < end and indexes[stop] - last <= _NEAR_ROWS and indexes[stop] - first < _PORTION_MAX:
-            last = indexes[stop]
-            stop += 1
-        row_keys = take_keys(table, owner, first, last - first + 1, counted=True)
-        found += [row_keys[index - first] for index in indexes[start:stop]]
-        start = stop
+    while len(found) < len(indexes):
+        first = indexes[len(found)]
+        near = indexes[len(found) : bisect_left(indexes, first + _PORTION_MAX)]
+        row_keys = db.keyspace.ranks.take_keys(table, owner, first, near[-1] - first + 1, counted=True)
+        found += [row_keys[index - first] for index in near]
     return found

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lmdbredis.table import Table
 
 _DECK_MAX: Final = 4096  # members drawn ahead, where several of them lie in one block of the directory
-_SPARSE_DECK_MAX: Final = 256  # in larger sets, where each costs a lookup
+_SPARSE_DECK_MAX: Final = 1024  # in larger sets, where each costs a lookup
 _DENSE_ROWS_MAX: Final = 1 << 18
 _DECKS_MAX: Final = 32
 
