@@ -35,7 +35,7 @@ check: $(VENV)/.all  ## format, lint, types, layers
 	$(BIN)/lint-imports
 
 test: check  ## everything that CI runs
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 quick: $(VENV)/.all  ## the suite without the tests marked slow
 	$(BIN)/pytest -m 'not slow'
