@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lmdbredis import errors
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
@@ -28,6 +28,8 @@ from lmdbredis.shipping import LastRecord
 if TYPE_CHECKING:
     from lmdbredis.server import RedisServer
     from lmdbredis.session import Session
+
+_AGAIN_S: Final = 0.001  # while replies wait to leave
 
 log = logging.getLogger("lmdbredis")
 
@@ -114,8 +116,16 @@ class Role:
             self.link = Link(self._server, Following(*self._server.config.replicaof, clock_ms(), takes_over=takes_over))
 
     def feed(self, session: Session, replid: str, lsn: int, last: list[int] | None) -> None:
-        """Let a replica have what it lacks: PSYNC. Between batches."""
-        self.feeds.begin(session, replid, lsn, None if last is None else LastRecord(*last))
+        """Let a replica have what it lacks, once the replies to what it asked before have left: PSYNC."""
+        loop = self._server.loop
+
+        def begin() -> None:
+            if self._server.barrier.is_waiting(session):
+                loop.call_later(_AGAIN_S, begin)
+            elif not session.closing:
+                self.feeds.begin(session, replid, lsn, None if last is None else LastRecord(*last))
+
+        loop.call_soon(begin)
 
     def take_place(self, replid: str) -> None:
         """Be a server of its own, because the one that is copied wants that. Between batches."""
