@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_WRITEBACK_BYTES: Final = 16 << 20
 
 
 def _failure(error: OSError) -> DiskFull | SyncFailed:
@@ -34,14 +35,24 @@ def _failure(error: OSError) -> DiskFull | SyncFailed:
     return DiskFull(str(error)) if error.errno in _NO_ROOM else SyncFailed(str(error))
 
 
-def begin_sync(fd: int, start: int, size_bytes: int) -> None:
-    """Let a part of a file begin its way to the disk, and wait for nothing.
+class Writeback:
+    """The way to the disk of a large file that is being written: it begins part by part, so that the sync at the end is short."""
 
-    The kernel is told that the part is not needed: then it writes its dirty pages, and drops those that are clean, which just after
-    they were written none of them are.
-    """
-    with suppress(OSError):  # advice
-        os.posix_fadvise(fd, start, size_bytes, os.POSIX_FADV_DONTNEED)
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._begun_bytes = 0
+
+    def note(self, size_bytes: int) -> None:
+        """Take note that so much of the file has been written by now. Waits for nothing.
+
+        The kernel is told that a part is not needed: then it writes its dirty pages, and drops those that are clean, which just after
+        they were written none of them are.
+        """
+        count = size_bytes - self._begun_bytes
+        if count >= _WRITEBACK_BYTES:
+            with suppress(OSError):  # advice
+                os.posix_fadvise(self._fd, self._begun_bytes, count, os.POSIX_FADV_DONTNEED)
+            self._begun_bytes = size_bytes
 
 
 class Disk:
@@ -96,10 +107,6 @@ class Disk:
             os.fdatasync(fd)
         except OSError as error:
             raise SyncFailed(str(error)) from error
-
-    def begin_sync(self, fd: int, start: int, size_bytes: int) -> None:
-        """Let a part of a large file that was just written begin its way to the disk, so that the sync at the end is short."""
-        begin_sync(fd, start, size_bytes)
 
     def sync_directory(self, path: Path) -> None:
         """Put the directory's names on disk. Raises SyncFailed, DiskFull."""

@@ -18,6 +18,8 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from lmdbredis.disk import Writeback
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 _READ_BYTES: Final = 512 << 10
 _LINE_BYTES_MAX: Final = 64 << 10
 _PIECE_BYTES: Final = 1 << 20
-_HANDED_BYTES: Final = 16 << 20  # of a file, so much is handed to the disk at a time
 _POLL_MS: Final = 1000
 _SIGN_OF_LIFE_S: Final = 0.5
 
@@ -140,7 +141,8 @@ class Wire:
         """Write `head` and then what comes from the socket into the file. In a thread."""
         disk.pwrite(fd, [head], 0)
         tell(len(head))
-        at, handed, room = len(head), 0, memoryview(bytearray(_PIECE_BYTES))
+        at, room = len(head), memoryview(bytearray(_PIECE_BYTES))
+        writeback = Writeback(fd)
         poll = select.poll()
         poll.register(source, select.POLLIN)
         while at < size_bytes:
@@ -155,9 +157,7 @@ class Wire:
             at += count
             self.received_bytes += count
             tell(count)
-            if at - handed >= _HANDED_BYTES:
-                disk.begin_sync(fd, handed, at - handed)
-                handed = at
+            writeback.note(at)
 
     def cut(self) -> None:
         """End the connection: whoever reads from it sees its end."""

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from lmdbredis.disk import begin_sync
+from lmdbredis.disk import Writeback
 
 from . import manifest
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .manifest import Tell
 
 _PIECE_BYTES: Final = 8 << 20
-_HANDED_BYTES: Final = 16 << 20  # so much is handed to the disk at a time
 _NOT_HERE: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
 
@@ -51,7 +50,7 @@ class Target:
     def __init__(self, path: Path) -> None:
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         self.size_bytes = 0
-        self._handed_bytes = 0
+        self._writeback = Writeback(self.fd)
         self._summer = ThreadPoolExecutor(1, "sum")
         self._sums: list[Future[None]] = []
         self._crc = 0
@@ -81,9 +80,7 @@ class Target:
         """Take note of bytes that have been appended: they are summed, and begin their way to the disk."""
         self._sums.append(self._summer.submit(self._add, self.size_bytes, count))
         self.size_bytes += count
-        if self.size_bytes - self._handed_bytes >= _HANDED_BYTES:
-            begin_sync(self.fd, self._handed_bytes, self.size_bytes - self._handed_bytes)
-            self._handed_bytes = self.size_bytes
+        self._writeback.note(self.size_bytes)
 
     def _add(self, start: int, count: int) -> None:
         self._crc = manifest.sum_of(self.fd, start, count, self._crc)
