@@ -12,6 +12,7 @@ Laws:
    which may be empty.
 3. Counts are exact at every moment: keys, keys with a TTL, the sum of their times, the elements of each collection.
 4. What happens to a key is told, in order, while somebody wants the news (see `news`).
+5. An entry whose count is 0 has no rows of elements any more, but for a stream. Who drops a collection with all its rows says `clear`.
 
 It knows rows, not what the elements of a type are; no reply, no option.
 """
@@ -221,18 +222,20 @@ class Database:
         """Return the collection to change, a new one if there is no such key. Raises WRONGTYPE."""
         return self.edit(key, kind) or self.create(key, kind)
 
-    def changed(self, entry: Entry, *, is_bare: bool = False) -> None:
-        """Take note that an entry was changed; a collection that has become empty is deleted, and its rows, unless `is_bare`, reclaimed."""
+    def changed(self, entry: Entry) -> None:
+        """Take note that an entry was changed; a collection that has become empty, whose rows are gone by now, is deleted."""
         if self.keyspace.wants_writes:
             self._tell(What.CHANGED, entry.key)
         if entry.count or entry.kind == STREAM:
             self.keyspace.dirty[entry.row_key] = entry
         else:
-            self._remove(entry.row_key, entry.key, entry, is_bare=is_bare)
+            self._remove(entry.row_key, entry.key, entry)
 
-    def shrunk(self, entry: Entry) -> None:
-        """Take note that elements were deleted and their rows with them: when the last is gone, there is nothing left to reclaim."""
-        self.changed(entry, is_bare=not entry.flags & fmt.COUNTED)
+    def clear(self, entry: Entry) -> None:
+        """Delete a collection with all its elements, whose rows are left to the reclaimer. O(log n)."""
+        if self.keyspace.wants_writes:
+            self._tell(What.CHANGED, entry.key)
+        self._remove(entry.row_key, entry.key, entry)
 
     def replaced(self, entry: Entry) -> None:
         """Take note that elements were replaced, and that their number is what it was: only for the news."""
@@ -340,13 +343,11 @@ class Database:
         if found is not None:
             self._remove(self.row_key(key), key, found, What.EXPIRED)
 
-    def _remove(
-        self, row_key: bytes, key: bytes, found: Found, what: What = What.DELETED, *, is_bare: bool = False
-    ) -> None:
-        """Delete the row and everything that belongs to it; a collection that `is_bare` has no rows."""
+    def _remove(self, row_key: bytes, key: bytes, found: Found, what: What = What.DELETED) -> None:
+        """Delete the row and everything that belongs to it."""
         if self.keyspace.wants_news:
             self._tell(what, key)
-        self._release(row_key, found, is_bare=is_bare)
+        self._release(row_key, found)
         self.keyspace.keys.delete(row_key)
         self.keyspace.cache.drop(row_key)
         self.keys -= 1
@@ -365,8 +366,8 @@ class Database:
                 self._tell(What.NEW, key)
         self._release(row_key, old)
 
-    def _release(self, row_key: bytes, found: Found, *, is_bare: bool = False) -> None:
-        """Give up what belongs to a cell besides its row: its expiry, and the rows of its collection, if it has any."""
+    def _release(self, row_key: bytes, found: Found) -> None:
+        """Give up what belongs to a cell besides its row: its expiry, and the rows of its collection, if it has any (law 5)."""
         if type(found) is bytes:
             expire_at_ms = fmt.expire_of(found)
             if found[0] & TYPE_MASK == STRING_CHUNKS:
@@ -377,7 +378,7 @@ class Database:
             assert isinstance(found, Entry)
             expire_at_ms = found.expire_at_ms
             self.keyspace.dirty.pop(row_key, None)
-            if not is_bare:
+            if found.count or found.kind == STREAM or found.flags & fmt.COUNTED:
                 self.keyspace.discard_id(found.id, found.kind)
         if expire_at_ms:
             self._expiry_removed(row_key, expire_at_ms)

@@ -99,7 +99,7 @@ def delete(db: Database, entry: Entry, fields: Sequence[bytes]) -> int:
                 db.keyspace.ranks.open(table, entry.owner).discard(suffix)
     if deleted:
         entry.count -= deleted
-        db.shrunk(entry)
+        db.changed(entry)
     return deleted
 
 

@@ -124,7 +124,7 @@ def pop(db: Database, key: bytes, left: bool) -> bytes | None:
         else:
             entry.last = position - STRIDE
     assert element is not None, "law 1"
-    db.shrunk(entry)
+    db.changed(entry)
     return element
 
 
@@ -177,8 +177,11 @@ def pop_many(db: Database, key: bytes, elements_max: int, left: bool) -> list[by
     elements = _elements(db, entry, 0 if left else entry.count - count, count)
     if not left:
         elements.reverse()
-    _drop(db, entry, count, left)
-    db.changed(entry)
+    if count == entry.count:
+        _empty(db, entry)
+    else:
+        _drop(db, entry, count, left)
+        db.changed(entry)
     return elements
 
 
@@ -333,7 +336,7 @@ def remove(db: Database, key: bytes, element: bytes, removed_max: int, *, back: 
     if removed:
         if entry.flags and entry.count:
             _find_ends(table, entry, first, last)
-        db.shrunk(entry)
+        db.changed(entry)
     return removed
 
 
@@ -349,8 +352,9 @@ def trim(db: Database, key: bytes, start: int, stop: int) -> None:
         db.replaced(entry)
         return
     if not kept:
-        entry.count = 0
-    elif removed >= _ABANDON_ROWS_MIN and removed >= kept * _ABANDON_RATIO:
+        _empty(db, entry)
+        return
+    if removed >= _ABANDON_ROWS_MIN and removed >= kept * _ABANDON_RATIO:
         _move_to_new_id(db, entry, start, kept)
     else:
         if stop < entry.count - 1:
@@ -432,11 +436,23 @@ def _find_ends(table: Table, entry: Entry, first: int, last: int) -> None:
     entry.last = unpack_u64(table.take_back(entry.owner + pack_u64(last) + b"\0", 1)[0][0], _OWNER_BYTES)
 
 
-def _drop(db: Database, entry: Entry, count: int, left: bool) -> None:
-    """Delete the rows of `count` elements at an end; of all elements, the rows are left to the reclaimer. O(log n + count)."""
-    entry.count -= count
-    if not entry.count:
+def _empty(db: Database, entry: Entry) -> None:
+    """Delete a list with all its elements: the rows of a large one are left to the reclaimer. O(log n)."""
+    if entry.count > BLOCK_ROWS:
+        db.clear(entry)
         return
+    table, owner = db.keyspace.store.tables[LISTS], entry.owner
+    if entry.flags:
+        table.delete_many(table.take_keys(owner, entry.count))
+    else:
+        table.delete_many([owner + pack_u64(at) for at in range(entry.first, entry.last + STRIDE, STRIDE)])
+    entry.count = 0
+    db.changed(entry)
+
+
+def _drop(db: Database, entry: Entry, count: int, left: bool) -> None:
+    """Delete the rows of `count` elements at an end, which are not all. O(log n + count)."""
+    entry.count -= count
     table = db.keyspace.store.tables[LISTS]
     if entry.flags:
         ranks, counted = db.keyspace.ranks, bool(entry.flags & COUNTED)

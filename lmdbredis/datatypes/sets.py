@@ -142,7 +142,7 @@ def delete(db: Database, entry: Entry, names: Sequence[bytes]) -> int:
             if deck is not None:
                 deck.discard(row_key)
     if deleted:
-        db.shrunk(entry)
+        db.changed(entry)
     return deleted
 
 
@@ -152,6 +152,14 @@ def _delete(db: Database, table: Table, entry: Entry, row_key: bytes) -> None:
     entry.count -= 1
     if entry.flags:
         db.keyspace.ranks.open(table, entry.owner).discard(row_key[OWNER_BYTES:])
+
+
+def _delete_all(db: Database, table: Table, entry: Entry, row_keys: list[bytes]) -> None:
+    """As `_delete` for each row: the calls are paid once."""
+    table.delete_many(row_keys)
+    entry.count -= len(row_keys)
+    if entry.flags:
+        db.keyspace.ranks.open(table, entry.owner).discard_many([row_key[OWNER_BYTES:] for row_key in row_keys])
 
 
 def everything(db: Database, entry: Entry) -> list[bytes]:
@@ -197,7 +205,7 @@ def pop(db: Database, entry: Entry, random: random.Random) -> bytes:
     row_key = deck.pop()
     member = row_key[OWNER_BYTES:] if len(row_key) < LONG_ROW_BYTES else table.get(row_key) or b""
     _delete(db, table, entry, row_key)
-    db.shrunk(entry)
+    db.changed(entry)
     return member
 
 
@@ -211,11 +219,8 @@ def pop_each(db: Database, entry: Entry, count: int, random: random.Random) -> l
             deck = _deal(db, table, entry, random)
         row_keys = deck.pop_many(count - len(popped))
         popped += _named(db, row_keys)
-        table.delete_many(row_keys)
-        entry.count -= len(row_keys)
-        if entry.flags:
-            db.keyspace.ranks.open(table, entry.owner).discard_many([row_key[OWNER_BYTES:] for row_key in row_keys])
-    db.shrunk(entry)
+        _delete_all(db, table, entry, row_keys)
+    db.changed(entry)
     return popped
 
 
@@ -244,12 +249,11 @@ def pop_many(db: Database, entry: Entry, count: int, random: random.Random) -> l
     db.keyspace.decks.pop(entry.id, None)
     row_keys = members.draw(db, table, entry, count, random)
     popped = _named(db, row_keys)
-    if len(row_keys) == entry.count:
-        entry.count = 0  # the reclaimer takes the rows
+    if count >= entry.count > BLOCK_ROWS:
+        db.clear(entry)
     else:
-        for row_key in row_keys:
-            _delete(db, table, entry, row_key)
-    db.changed(entry)
+        _delete_all(db, table, entry, row_keys)
+        db.changed(entry)
     return popped
 
 

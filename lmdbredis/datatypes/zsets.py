@@ -196,7 +196,7 @@ def finish(db: Database, entry: Entry) -> None:
     if entry.count > BLOCK_ROWS and not entry.flags & COUNTED:
         db.keyspace.ranks.build(db.keyspace.store.tables[SCORES], entry.owner)
         entry.flags |= COUNTED
-    db.shrunk(entry)  # if it is empty
+    db.changed(entry)
 
 
 # --- many members -----------------------------------------------------------------------------------------------------------
@@ -211,30 +211,24 @@ def pop(db: Database, entry: Entry, count: int, *, greatest: bool) -> list[Pair]
     else:
         keys = zsets_ranges.take(db, entry, 0, count)
     popped = zsets_ranges.pairs(db, entry, keys)
-    if count == entry.count and entry.flags & COUNTED:
-        _clear(db, entry)
+    if count == entry.count > BLOCK_ROWS:
+        db.clear(entry)
     elif count:
         _delete_keys(db, entry, keys)
-        db.shrunk(entry)
+        db.changed(entry)
     return popped
 
 
 def delete_span(db: Database, entry: Entry, first: int, last: int) -> int:
     """Delete the members with the indexes [first, last); return how many they were. O(log n) each, O(log n) for all."""
     total = max(last - first, 0)
-    if total and total == entry.count:
-        _clear(db, entry)
+    if total == entry.count > BLOCK_ROWS:
+        db.clear(entry)
     elif total:
         for done in range(0, total, _DELETE_ROWS):  # what follows the deleted takes their indexes
             _delete_keys(db, entry, zsets_ranges.take(db, entry, first, first + min(_DELETE_ROWS, total - done)))
         db.changed(entry)
     return total
-
-
-def _clear(db: Database, entry: Entry) -> None:
-    """Delete the set (law 3)."""
-    entry.count = 0
-    db.changed(entry)
 
 
 def _delete_keys(db: Database, entry: Entry, keys: list[bytes]) -> None:
