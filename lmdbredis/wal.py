@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lmdbredis.disk import Disk
 
 _PARTS_MAX: Final = 1000  # of one write: the system's limit is 1024
+_ZEROS: Final = bytes(256 << 10)
 
 
 class Record(NamedTuple):
@@ -152,8 +153,11 @@ def _refuse_if_promised(directory: Path, bases: list[int], end_lsn: int) -> None
 
 
 def _written_after(path: Path, offset: int) -> bytes:
-    """Return what stands in the file from `offset` on, but for zeros at its end; preallocated room is not even read."""
-    content = bytearray()
+    """Return what stands in the file from `offset` on, but for zeros at its end.
+
+    Preallocated room is not even read where the file system tells it from zeros that were written; not all do, nor always.
+    """
+    content, zeros = bytearray(), 0  # so many bytes behind the content are zeros
     with path.open("rb") as file:
         fd, at = file.fileno(), offset
         while True:
@@ -162,12 +166,21 @@ def _written_after(path: Path, offset: int) -> bytes:
                 hole = os.lseek(fd, data, os.SEEK_HOLE)
             except OSError as error:
                 if error.errno == errno.ENXIO:  # nothing was written from there on
-                    return bytes(content).rstrip(b"\0")
+                    break
                 data, hole = at, max(os.fstat(fd).st_size, at)
-            content += bytes(data - at) + os.pread(fd, hole - data, data)
-            if hole >= os.fstat(fd).st_size:
-                return bytes(content).rstrip(b"\0")
+            zeros += data - at
+            for start in range(data, hole, len(_ZEROS)):
+                part = os.pread(fd, min(hole - start, len(_ZEROS)), start)
+                if part == _ZEROS or not part.strip(b"\0"):
+                    zeros += len(part)
+                else:
+                    content += bytes(zeros)
+                    content += part
+                    zeros = 0
             at = hole
+            if at >= os.fstat(fd).st_size:
+                break
+    return bytes(content).rstrip(b"\0")
 
 
 def _next_candidate(content: bytes, at: int, base: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -505,3 +506,21 @@ def test_closes_what_it_opens(tmp_path: Path):
     with pytest.raises(DiskFull):
         Wal(tmp_path / "b", FullDisk(0), 0, 256)
     assert before == len(list(fds.iterdir()))
+
+
+def test_zeros_behind_the_end_cost_nothing(tmp_path: Path):
+    """Room that was taken ahead, and that the file system shows as zeros that were written, is looked at in little memory."""
+    path = tmp_path / "segment"
+    with path.open("wb") as file:
+        for _ in range(32):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    try:
+        assert wal._written_after(path, 100) == b""
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+    with path.open("r+b") as file:
+        file.seek(20 << 20)
+        file.write(b"x\0y")
+    assert wal._written_after(path, 100) == bytes((20 << 20) - 100) + b"x\0y"
