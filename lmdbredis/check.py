@@ -91,7 +91,7 @@ def _stale(keyspace: Keyspace) -> Iterator[str]:
     for table, owner, blocks in keyspace.ranks.directories():
         if blocks != list(keyspace.ranks.blocks(table, owner)):
             yield f"ranks: the directory of {owner.hex()} in {_table(table.number)} is not what its rows say"
-    kept = {row_key for row_key, _ in keyspace.due}
+    kept = set(keyspace.due)
     for row_key in keyspace.expires.take_keys(b"", len(kept) + 1):
         if row_key < keyspace.due.horizon and row_key not in kept:
             yield f"expiry: {_show(row_key)} is due before the horizon, and nobody waits for it"

@@ -48,9 +48,8 @@ TYPE_NAMES: Final = {
 
 Found = bytes | Entry
 
-_VOLATILE_STRING: Final = (
-    STRING | HAS_EXPIRE
-)  # the first byte of the cell of a short string that expires, and whose key is short
+# The first byte of the cell of a short string that expires, and whose key is short.
+_VOLATILE_STRING: Final = STRING | HAS_EXPIRE
 
 
 class Database:
@@ -463,25 +462,28 @@ class Database:
         keyspace = self.keyspace
         keyspace.expires.put(expires_key, whole)
         if expires_key < keyspace.due.horizon:
-            keyspace.due.add(expires_key, whole)
+            keyspace.due.add(expires_key)
 
     def _expiry_removed(self, row_key: bytes, expire_at_ms: int) -> None:
-        self.keyspace.expires.delete(fmt.pack_u64(expire_at_ms) + row_key)
+        keyspace, expires_key = self.keyspace, fmt.pack_u64(expire_at_ms) + row_key
+        keyspace.expires.delete(expires_key)
+        if expires_key < keyspace.due.horizon:
+            keyspace.due.discard(expires_key)
         self.volatile -= 1
         self.expire_sum_ms -= expire_at_ms
         self.is_dirty = True
 
-    def expire_due(self, rows: Sequence[Row]) -> None:
-        """Delete the keys of some rows of `expires`, whose time has come. A row that is not in the table any more is of no account.
+    def expire_rows(self, expires_keys: Sequence[bytes]) -> None:
+        """Delete the keys whose rows in `expires` these are, and whose time has come. A row that is not there is of no account.
 
         For short strings, of which nobody wants the news, the calls are paid once.
         """
         keyspace, plain = self.keyspace, list[bytes]()
-        cells = keyspace.keys.get_many([expires_key[8:] for expires_key, _ in rows])
-        for (expires_key, whole), cell in zip(rows, cells, strict=True):
+        cells = keyspace.keys.get_many([expires_key[8:] for expires_key in expires_keys])
+        for expires_key, cell in zip(expires_keys, cells, strict=True):
             if cell and cell[0] == _VOLATILE_STRING and cell[1:9] == expires_key[:8] and not keyspace.wants_news:
                 plain.append(expires_key)
-            elif keyspace.expires.get(expires_key) is not None:
+            elif (whole := keyspace.expires.get(expires_key)) is not None:
                 self.find(whole or expires_key[12:])  # law 1
         if not plain:
             return

@@ -1,14 +1,16 @@
 """What expires next: the head of the index of expiry, in memory.
 
 Theory. The rows of `expires` stand in the order of their times, but a table is read in order only when no commit is on its way, and
-under load there may be no such moment for seconds. So the rows of the next second are kept in a heap, and what a command adds
-among them goes there, too. Once in a second the heap is filled again, with what LMDB shows and what waits in the table's overlay put
-together, which waits for nothing. So a key expires in time whatever else goes on.
+under load there may be no such moment for seconds. So the rows of the next second are kept here, and what a command adds or deletes
+among them is told. Once in a second there is another look, at what LMDB shows and what waits in the table's overlay put together,
+which waits for nothing. So a key expires in time whatever else goes on.
 
 Laws:
 
-1. Every row that stands before the `horizon` is in the heap. A row of the heap may not be in the table any more.
-2. What is kept is what is due within `AHEAD_MS`, or a bounded number of rows if that is more, and what was added since.
+1. What is kept is every row that stands before the `horizon`.
+2. The horizon is never more than `AHEAD_MS` ahead, also when the clock has gone back.
+
+It knows the keys of rows (see `format`), and nothing of what they lead to.
 """
 
 from __future__ import annotations
@@ -21,14 +23,15 @@ from lmdbredis import format as fmt
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lmdbredis.table import Row, Table
+    from lmdbredis.table import Table
 
 AHEAD_MS: Final = 1000
-_ROWS_MAX: Final = 4096  # read from LMDB at once
+_ROWS_MAX: Final = 4096  # of LMDB's that one look takes in
+_GONE_EACH: Final = 8  # so many rows that were deleted are passed over for each that is taken
 
 
 class Due:
-    """The head of the index `expires`, a row of which is time and key, see `format`."""
+    """The keys of the rows of `expires` that come next."""
 
     def __init__(self, expires: Table) -> None:
         self._expires = expires
@@ -36,37 +39,52 @@ class Due:
 
     def forget(self) -> None:
         """Know nothing: the rows are not those that they were."""
-        self._heap: list[Row] = []
-        self.horizon = b""  # law 1: what is put before this must be told (`add`)
+        self._kept: set[bytes] = set()
+        self._heap: list[bytes] = []  # those, and some that were deleted since
+        self.horizon = b""  # law 1: of what is put or deleted before this, tell
 
-    def __iter__(self) -> Iterator[Row]:
-        """Yield the rows that are kept."""
-        return iter(self._heap)
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield what is kept."""
+        return iter(self._kept)
 
     @property
     def next_ms(self) -> int:
         """Return a time before which nothing is due, in ms since the epoch."""
-        following = self._heap[0][0] if self._heap else self.horizon
+        following = self._heap[0] if self._heap else self.horizon
         return fmt.unpack_u64(following) if following else 0
 
-    def add(self, key: bytes, whole: bytes) -> None:
+    def add(self, key: bytes) -> None:
         """Take up a row that was put before the horizon. O(log n)."""
-        heappush(self._heap, (key, whole))
+        self._kept.add(key)
+        heappush(self._heap, key)
 
-    def take(self, now_ms: int, rows_max: int) -> list[Row]:
+    def discard(self, key: bytes) -> None:
+        """Take note that a row before the horizon was deleted."""
+        self._kept.discard(key)
+
+    def is_any(self, now_ms: int) -> bool:
+        """Tell whether `take` may have something."""
+        if self.horizon > fmt.pack_u64(now_ms + AHEAD_MS):  # law 2
+            self.forget()
+        return self.next_ms <= now_ms
+
+    def take(self, now_ms: int, rows_max: int) -> list[bytes]:
         """Return up to `rows_max` rows that are due, the oldest first; they are kept no more. O(log n) each.
 
-        As long as `next_ms` has come there may be more, even if there are none now.
+        There may be more as long as `is_any` says so, even if there are none now.
         """
         stop = fmt.pack_u64(now_ms + 1)
         if not self._heap and self.horizon < stop:
             later = fmt.pack_u64(now_ms + AHEAD_MS)
-            self._heap, self.horizon = self._expires.take_at_once(self.horizon, later, _ROWS_MAX)
+            self._heap, self.horizon = self._expires.take_keys_at_once(self.horizon, later, _ROWS_MAX)
+            self._kept = set(self._heap)
             heapify(self._heap)
-        heap = self._heap
-        rows: list[Row] = []
-        while heap and heap[0][0] < stop and len(rows) < rows_max:
-            row = heappop(heap)
-            if not rows or rows[-1] != row:  # it was put twice
-                rows.append(row)
+        heap, kept, rows = self._heap, self._kept, list[bytes]()
+        for _ in range(_GONE_EACH * rows_max):
+            if not heap or heap[0] >= stop or len(rows) == rows_max:
+                break
+            key = heappop(heap)
+            if key in kept:
+                kept.remove(key)
+                rows.append(key)
         return rows

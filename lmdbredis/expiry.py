@@ -1,8 +1,8 @@
 """Upkeep: what happens without a request. Keys expire, orphaned rows are reclaimed, checkpoints are made.
 
 Theory. The server calls `Upkeep.tick` every few milliseconds while there is work and every `IDLE_MS` while there is none; each
-call does a small piece, so that no client waits long. Expiry walks the head of an ordered index: it never samples, so a key is
-gone within a tick of its time however many keys have one.
+call does a small piece, so that no client waits long. Expiry knows what is due next (`due`): it never samples, so a key is gone within
+a tick of its time however many keys have one.
 
 Reclaiming is local: neither the deletes of orphaned rows nor the end of their `garbage` row are logged. Both are in the same
 LMDB snapshots, so after any crash they agree; and whoever replays the log reclaims by himself.
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 IDLE_MS: Final = 20
 BUSY_MS: Final = 1
 # Keys deleted by one tick: a millisecond or two. Where the clients leave a tick only now and then, for each ms since the last one
-# so many, a seventh of the time; but not more than what takes fifteen.
+# so many, a seventh of the time; but not more than what takes fifteen ms.
 _EXPIRE_KEYS: Final = 200
 _EXPIRE_KEYS_EACH_MS: Final = 20
 _EXPIRE_KEYS_MAX: Final = 2000
+_WAITING_RATIO: Final = 8  # of the rows that make a commit due: so many may wait for it
 _RECLAIM_ROWS: Final = 500
 _PROBE_MS: Final = 1000  # how often a full disk is asked again
 
@@ -90,6 +91,11 @@ class Upkeep:
             self._executor.refuse_writes(error)
         self._ticked_ms = clock_ms
         return 0 if is_late else BUSY_MS if busy else IDLE_MS
+
+    @property
+    def must_wait(self) -> bool:
+        """Tell whether so many rows wait for the commit that is on its way that no more should be added: they are in memory."""
+        return self._store.waiting_rows > _WAITING_RATIO * self._executor.config.checkpoint_dirty
 
     def _checkpoint(self, clock_ms: int) -> None:
         """Begin what is due: a commit, and, not with every one of them, the sync of the last."""
@@ -165,11 +171,13 @@ class Upkeep:
     def _expire(self, now_us: int, since_ms: int) -> bool:
         """Delete keys whose time has come, the last tick being `since_ms` ago; tell whether there may be more."""
         keyspace = self._keyspace
-        if not self.active_expire or not keyspace.may_expire or keyspace.due.next_ms > now_us // 1000:
+        if not self.active_expire or not keyspace.may_expire or not keyspace.due.is_any(now_us // 1000):
+            return False
+        if self.must_wait or (self._store.is_committing and not keyspace.expires_at_once()):
             return False
         keys_max = min(max(_EXPIRE_KEYS, _EXPIRE_KEYS_EACH_MS * since_ms), _EXPIRE_KEYS_MAX)
         self._executor.internal(lambda: keyspace.expire_due(keys_max), now_us)
-        return keyspace.due.next_ms <= now_us // 1000
+        return keyspace.due.is_any(now_us // 1000)
 
     def _reclaim(self) -> bool:
         """Delete some orphaned rows; tell whether there are more."""

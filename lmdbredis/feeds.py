@@ -321,8 +321,9 @@ def _send_file(fd: int, file: int, start: int, end: int, timeout_ms: int) -> Non
     part = memoryview(bytearray(_PART_BYTES))
     at = start
     while at < end:
-        wanted = part[: end - at]
-        count = os.preadv(file, [wanted], at)
-        wanted[count:] = bytes(len(wanted) - count)
-        _send_all(fd, wanted, timeout_ms)
-        at += len(wanted)
+        count = os.preadv(file, [part[: end - at]], at)
+        if not count:  # the file's end
+            count = min(end - at, _PART_BYTES)
+            part[:count] = bytes(count)
+        _send_all(fd, part[:count], timeout_ms)
+        at += count

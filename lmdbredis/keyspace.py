@@ -219,9 +219,17 @@ class Keyspace:
         for prefix, series in groupby(self.due.take(self.now_ms, keys_max), _prefix_of):
             owner = next((database for database in self._all_databases if database.prefix == prefix), None)
             if owner is not None:
-                owner.expire_due(list(series))
+                owner.expire_rows(list(series))
             else:  # of a keyspace that was flushed
-                self.expires.delete_many([expires_key for expires_key, _ in series])
+                self.expires.delete_many(list(series))
+
+    def expires_at_once(self) -> bool:
+        """Tell whether keys can be deleted without a read in order: the directories of those that are counted are in memory."""
+        return all(
+            self.ranks.is_open(self.keys, database.prefix)
+            for database in self._all_databases
+            if database.volatile and database.flags & fmt.COUNTED
+        )
 
     def oldest_garbage(self) -> Row | None:
         """Return the next row of `garbage`, None if there is none."""
@@ -233,6 +241,6 @@ class Keyspace:
         return self.garbage.prefix(b"")
 
 
-def _prefix_of(row: Row) -> bytes:
-    """Return what the keys of its keyspace begin with, of a row of `expires`."""
-    return row[0][8:12]
+def _prefix_of(expires_key: bytes) -> bytes:
+    """Return what the keys of its keyspace begin with, of the key of a row of `expires`."""
+    return expires_key[8:12]

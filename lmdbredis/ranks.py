@@ -292,6 +292,10 @@ class Ranks:
             self._open[table.number, owner] = directory
         return directory
 
+    def is_open(self, table: Table, owner: bytes) -> bool:
+        """Tell whether the directory of a counted owner is in memory: else `open` reads in order."""
+        return (table.number, owner) in self._open
+
     def directories(self) -> list[tuple[Table, bytes, list[tuple[bytes, int]]]]:
         """Return (table, owner, blocks) of each directory that is in memory."""
         return [

@@ -23,13 +23,14 @@ from lmdbredis.format import WANTS_SYNC
 from lmdbredis.link import Link
 from lmdbredis.measures import clock_ms, now_us
 from lmdbredis.replication import Following, Replica
+from lmdbredis.session import Gate
 from lmdbredis.shipping import LastRecord
 
 if TYPE_CHECKING:
     from lmdbredis.server import RedisServer
     from lmdbredis.session import Session
 
-_AGAIN_S: Final = 0.001  # while replies wait to leave
+_AGAIN_S: Final = 0.01  # while replies wait to leave
 
 log = logging.getLogger("lmdbredis")
 
@@ -108,6 +109,8 @@ class Role:
         self._server.store.is_copy = self._server.keyspace.is_copy = is_copy
         if changes and not is_copy:
             self._server.keyspace.load()  # what a copy need not know: the ids in reserve, databases that nobody made
+        elif changes:
+            self._server.keyspace.due.forget()  # it is not told of rows that come
         self.apply()
 
     def connect(self, *, takes_over: bool = False) -> None:
@@ -118,6 +121,7 @@ class Role:
     def feed(self, session: Session, replid: str, lsn: int, last: list[int] | None) -> None:
         """Let a replica have what it lacks, once the replies to what it asked before have left: PSYNC."""
         loop = self._server.loop
+        session.gate |= Gate.REPLICATES
 
         def begin() -> None:
             if self._server.barrier.is_waiting(session):

@@ -51,7 +51,6 @@ _REPLICAS_S: Final = 0.01  # between two looks at replicas that are waited for
 _EVERYSEC_S: Final = 1.0
 # A disk that takes commits more slowly than writes come must slow those down, or memory would hold what waits: from so many
 # times checkpoint-dirty on, each batch waits for the commit, but not longer than clients may stand still.
-_WAITING_RATIO: Final = 8
 _WAIT_S: Final = 0.03
 _IDLES: Final = (
     Gate.WAITS | Gate.PAUSED | Gate.LISTENS | Gate.MONITORS | Gate.REPLICATES
@@ -263,7 +262,7 @@ class RedisServer:
             if store.dirty_rows >= self.config.checkpoint_dirty and not store.is_committing:
                 self.upkeep.commit(clock_ms())
             else:
-                if store.waiting_rows > _WAITING_RATIO * self.config.checkpoint_dirty:
+                if self.upkeep.must_wait:
                     store.wait_for_commit(_WAIT_S)
                 store.drain()
         except DiskFull as error:

@@ -5,7 +5,7 @@ processor's cache from the read before: that halves what it costs to gather rows
 against 3.7 us for a random SET). While that transaction is being committed it cannot be touched: then the last commit is
 read, and everything younger is in the `overlay`, a dictionary, from which it goes into the next transaction bit by bit.
 
-Laws: whoever reads in order settles first, if there is an overlay; `batch` is what the next record of the log will hold;
+Laws: whoever reads in order settles first, if there is an overlay, but for `take_keys_at_once`; `batch` is what the next record of the log will hold;
 nothing here knows what rows mean.
 
 Rejected: leaving every row in the overlay and putting it into LMDB in another thread. On two cores, one of them the clients',
@@ -102,7 +102,7 @@ class Table:
             self.batch.update(rows)
             self.overlay.update(rows)
             return
-        if self._put is None or self.is_lazy or self.overlay or len(rows) == 1:
+        if self._put is None or self.overlay or len(rows) == 1:
             for key, row in rows:
                 self.put(key, row)
             return
@@ -196,19 +196,6 @@ class Table:
         with self._cursor_of(self.handle) as cursor:
             return list(islice(cursor.iternext(), rows_max)) if cursor.set_range(start) else []
 
-    def take_at_once(self, start: bytes, stop: bytes, rows_max: int) -> tuple[list[Row], bytes]:
-        """Return the rows from `start` on, in no order, and where they end: at `stop`, or before it if there are many.
-
-        It does not settle, so it never waits: of what LMDB shows it reads `rows_max` rows at most, and it looks at the whole overlay.
-        """
-        with self._cursor_of(self.handle) as cursor:
-            rows = list(islice(cursor.iternext(), rows_max)) if cursor.set_range(start) else []
-        if len(rows) == rows_max:
-            stop = min(stop, rows[-1][0] + b"\0")
-        found: fmt.Rows = {key: row for key, row in rows if key < stop}
-        found.update((key, row) for key, row in self.overlay.items() if start <= key < stop)
-        return [(key, row) for key, row in found.items() if row is not None], stop
-
     def take_keys(self, start: bytes, rows_max: int) -> list[bytes]:
         """As `take`, the keys only."""
         if self.overlay:
@@ -216,8 +203,24 @@ class Table:
         with self._cursor_of(self.handle) as cursor:
             return list(islice(cursor.iternext(True, False), rows_max)) if cursor.set_range(start) else []
 
+    def take_keys_at_once(self, start: bytes, stop: bytes, rows_max: int) -> tuple[list[bytes], bytes]:
+        """Return the keys of the rows from `start` on, in no order, and where they end: at `stop`, or before it if LMDB shows many.
+
+        It does not settle, so it never waits: of what LMDB shows it reads `rows_max` rows at most, and it looks at the whole overlay.
+        """
+        with self._cursor_of(self.handle) as cursor:
+            keys = list(islice(cursor.iternext(True, False), rows_max)) if cursor.set_range(start) else []
+        if len(keys) == rows_max:
+            stop = min(stop, keys[-1] + b"\0")
+        del keys[bisect_left(keys, stop) :]
+        overlay = self.overlay
+        if overlay:
+            keys = [key for key in keys if key not in overlay]
+            keys += [key for key, row in overlay.items() if row is not None and start <= key < stop]
+        return keys, stop
+
     def keys_near(self, places: Iterable[tuple[bytes, int]]) -> list[bytes]:
-        """Return the key of a row near each place: so many steps behind the first whose key is >= the place's; if the steps are negative, before it.
+        """Return the key of a row near each place: so many steps after the first whose key is >= the place's; if the steps are negative, before it.
 
         The rows are there. Places that ascend are found the quickest.
         """

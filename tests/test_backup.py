@@ -448,7 +448,7 @@ def test_killed_backup(tmp_path: Path):
     fill(tmp_path / "store").close()
     before = files(tmp_path / "store")
     ends = []
-    for _ in range(6):
+    for _ in range(12):
         run_and_kill(chance, 0.8, "backup", tmp_path / "store", tmp_path / "copy", *chance.choice(([], ["--compact"])))
         ends.append((tmp_path / "copy").exists())
         if ends[-1]:
@@ -466,7 +466,7 @@ def test_killed_restore(made: Path, tmp_path: Path):
     """A restore that is killed leaves nothing a server would start on, or the whole store; the backup is as it was."""
     chance = random.Random(13)
     before, expected = files(made / "backup"), recover_copy(made / "store", tmp_path).state
-    for number in range(6):
+    for number in range(12):
         target = tmp_path / f"target{number}"
         run_and_kill(chance, 0.6, "restore", made / "backup", "-o", target)
         wait_for(lambda target=target: is_free(target), "the killed tool's child to end")

@@ -184,7 +184,7 @@ def test_killed_beside_a_server(tmp_path: Path):
     chance = random.Random(19)
     data = tmp_path / "data"
     with loaded_server(data) as (server, load):
-        for _ in range(4):
+        for _ in range(8):
             run_and_kill(chance, 0.9, "compact", data)
         load.end()
         assert has_all(server, load)
@@ -245,7 +245,7 @@ def test_killed_at_random(store: Path):
     """Killed at random moments, again and again: the store is the same each time."""
     chance = random.Random(17)
     expected = state_of(store)
-    for _ in range(5):
+    for _ in range(15):
         run_and_kill(chance, 0.7, "compact", store)
         assert state_of(store) == expected
     assert main(["compact", str(store)]) == 0

@@ -23,10 +23,11 @@ MANY = 2 * due._ROWS_MAX + 100  # more than one look takes in
 TICKS_MAX = 1000
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
+@pytest.fixture(params=[100_000])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An engine whose commits can be held; the parameter is how many rows make one due."""
     disk = HeldDisk()
-    made = Engine(tmp_path / "data", disk)
+    made = Engine(tmp_path / "data", disk, "--checkpoint-dirty", str(request.param))
     yield made
     disk.commits.set()
     assert made.check() == []
@@ -49,6 +50,8 @@ def wait(engine: Engine, milliseconds: int) -> None:
     for _ in range(TICKS_MAX):
         if engine.keyspace.due.next_ms > engine.clock_ms:
             return
+        if engine.store.disk.commits.is_set():  # type: ignore[attr-defined]
+            engine.store.wait_for_commit(10)
         engine.tick(0)
     raise AssertionError("there is no end of it")
 
@@ -135,6 +138,65 @@ def test_many_at_once(engine: Engine, is_held: bool):
         wait(engine, milliseconds)
         assert left(engine) == sum(time > at for time in times.values())
     assert engine.store.is_committing or not is_held
+
+
+@pytest.mark.parametrize("engine", [200], indirect=True)
+def test_memory_is_bounded(engine: Engine):
+    """While a commit takes for ever, no more keys are deleted than may wait for it; those that are left go when it ends."""
+    keys = [f"k{number}" for number in range(MANY)]
+    for at in range(0, MANY, 500):
+        set_all(engine, *keys[at : at + 500])
+    engine.store.settle()
+    hold_a_commit(engine)
+    engine.clock_ms += TTL_MS
+    for _ in range(100):
+        engine.tick(0)
+    assert MANY > left(engine) > MANY // 2
+    assert engine.upkeep.must_wait
+    engine.store.disk.commits.set()  # type: ignore[attr-defined]
+    wait(engine, 0)
+    assert left(engine) == 0
+
+
+def test_the_clock_goes_back(engine: Engine):
+    """After the clock has gone back no more is kept than what is due within a second of it."""
+    set_all(engine, "k")
+    wait(engine, 10)
+    engine.clock_ms -= 100_000
+    engine.tick(0)
+    for _ in range(10):
+        set_all(engine, "later", ttl_ms=50_000)
+    assert list(engine.keyspace.due) == []
+    wait(engine, 50_000)
+    assert left(engine) == 1
+    wait(engine, 60_000)
+    assert left(engine) == 0
+
+
+def test_directories_are_not_waited_for(engine: Engine):
+    """A key whose database's directory is not in memory waits for the commit, and not the server."""
+    set_all(engine, *(f"k{number}" for number in range(300)))
+    hold_a_commit(engine)
+    engine.run([b"SET", b"new", b"v"])
+    engine.keyspace.ranks.forget(engine.keyspace.keys, engine.keyspace.databases[0].prefix)
+    engine.tick(TTL_MS)
+    assert left(engine) == 301
+    assert engine.store.is_committing
+    engine.store.disk.commits.set()  # type: ignore[attr-defined]
+    wait(engine, 0)
+    assert left(engine) == 1
+
+
+def test_rows_that_are_gone_cost_little(engine: Engine):
+    """A key whose time is put off again and again leaves nothing that others would have to wait for."""
+    for _ in range(1000):
+        set_all(engine, "again", ttl_ms=500)
+        engine.tick(0)
+    set_all(engine, "again", ttl_ms=TTL_MS)
+    set_all(engine, "other", ttl_ms=600)
+    engine.tick(599)
+    engine.tick(1)
+    assert left(engine) == 1
 
 
 def test_begun_again(tmp_path: Path):

@@ -176,3 +176,20 @@ def test_shutdown_waits_for_replicas():
 
         assert control(family.replica).call("GET", "after").value == b"v"
         assert control(family.replica).call("DBSIZE").value == 2001
+
+
+def test_shutdown_now_waits_for_nobody():
+    """SHUTDOWN NOW ends the primary at once, whatever its replica lacks; that gets it when the primary is there again."""
+    with Family(1, "--shutdown-timeout", "300") as family:
+        client = control(family.primary)
+        family.proxy.stall()
+        for number in range(2000):
+            client.call("SET", f"k{number}", "v" * 1000)
+        with family.primary.connect() as other:
+            other.send(pack(("SHUTDOWN", "NOW")))
+            wait_for(lambda: family.primary.pid is None, "the primary to end")
+        family.primary.drop_clients()
+        family.primary.start()
+        family.proxy.heal()
+        family.check()
+        assert control(family.replica).call("DBSIZE").value == 2000

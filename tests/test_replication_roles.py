@@ -352,9 +352,11 @@ def test_a_primary_that_wrote_too_much(family: Family):
     primary, one, other = family.servers
     primary.client().call("SET", "both", 1)
     family.wait()
-    parted, (full, _) = offset(control(one)), syncs(one)
-    for proxy in family.proxies:
+    full, _ = syncs(one)
+    for proxy in reversed(family.proxies):  # what the primary says at this moment, `other` must not have alone
         proxy.cut()
+    wait_for(lambda: not is_linked(control(one)), "it to have noticed")
+    parted = offset(control(one))
     for number in range(20):
         primary.client().call("SET", f"lost{number}", number)
     lead(one)

@@ -112,7 +112,7 @@ class Clients:
         """Let time pass, and what is to expire by then do so: it waits for a commit, which the other engine may not have."""
         self.engine.tick(milliseconds)
         while self.engine.keyspace.due.next_ms <= self.engine.clock_ms:
-            self.engine.store.wait_for_commit(1)
+            self.engine.store.wait_for_commit(1)  # so many rows may wait for it that no more are added
             self.engine.tick(0)
 
     def heard(self) -> list[bytes]:
@@ -358,3 +358,15 @@ def test_alike_reads_are_done_once(pair: tuple[Clients, Clients], monkeypatch: p
     assert len(calls) == 1
     for clients in pair:
         clients.close()
+
+
+def test_what_stays_as_it_is_is_not_written(tmp_path: Path):
+    """A run of ZADDs that change nothing logs nothing, and ends nobody's transaction: as one by one."""
+    clients = Clients(tmp_path / "one")
+    add = [b"ZADD", b"scores", b"1", b"member"]
+    clients.together([(0, add), (0, [b"WATCH", b"scores"])])
+    end_lsn = clients.engine.store.wal.end_lsn
+    assert clients.together([(number, add) for number in range(1, CLIENTS) for _ in range(4)])[1] == b":0\r\n" * 4
+    assert clients.engine.store.wal.end_lsn == end_lsn
+    assert clients.together([(0, [b"MULTI"]), (0, [b"PING"]), (0, [b"EXEC"])])[0].endswith(b"*1\r\n+PONG\r\n")
+    clients.close()

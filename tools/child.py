@@ -9,7 +9,7 @@ Laws:
 1. Whatever ends the child, the parent goes on with a verdict: what the work returned, StorageError if there is nothing that
    could be read, or `Damaged` with a line for a person.
 2. Nobody is left alone: if the parent is gone, the child ends with its next report.
-3. The child has only what it opens: a lock that a killed parent had is free at once.
+3. Of what the parent has open the child has only its standard streams: a lock that a killed parent had is free at once.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def apart(
     child = os.fork()
     if not child:
         with suppress(BaseException):
+            os.close(receiver)
             os.closerange(3, sender)  # what the parent holds, locks among it, ends with the parent (law 3)
             os.closerange(sender + 1, os.sysconf("SC_OPEN_MAX"))
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where the engine gives up, it says so here in its own way

@@ -52,9 +52,9 @@ def _look(directory: Path, rows: bool, _report: object) -> dict[str, Any]:
     copy.close()
     reader.close()
     end_lsn, newest_record_ms = lsn, None
-    if wal.segments(directory / "wal") and not wal.reaches(directory / "wal", lsn):
-        faults.append(f"the log ends before {lsn:016x}, up to where the snapshot holds it")
     try:
+        if wal.segments(directory / "wal") and not wal.reaches(directory / "wal", lsn):
+            faults.append(f"the log does not reach {lsn:016x}, where the snapshot ends")
         for record in wal.read(directory / "wal", lsn):
             end_lsn, newest_record_ms = record.end_lsn, record.time_ms
     except StorageError as error:

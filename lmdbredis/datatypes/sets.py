@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lmdbredis.table import Table
 
 _DECK_MAX: Final = 4096  # members drawn ahead, where several of them lie in one block of the directory
-_SPARSE_DECK_MAX: Final = 1024  # in larger sets, where each costs a lookup
+_SPARSE_DECK_MAX: Final = 256  # in larger sets, where each costs a lookup
 _DENSE_ROWS_MAX: Final = 1 << 18
 _DECKS_MAX: Final = 32
 
@@ -60,7 +60,7 @@ class Deck:
         return row_key
 
     def pop_many(self, count: int) -> list[bytes]:
-        """Take so many from the top, or all if there are no more, the top first."""
+        """Take so many from the top, at least one, or all if there are no more, the top first."""
         row_keys = self.row_keys[: -count - 1 : -1]
         del self.row_keys[-count:]
         for row_key in row_keys:

@@ -74,9 +74,9 @@ def add_each(db: Database, entry: Entry, pairs: Sequence[Pair]) -> list[int]:
 
     O(log n) for each; the calls are paid once.
     """
-    tables, owner = db.keyspace.store.tables, entry.owner
+    table, owner = db.keyspace.store.tables[ZSETS], entry.owner
     rows: list[Row] = []
-    suffixes: list[bytes] = []
+    suffixes: list[bytes] = []  # what follows the owner in the keys of rows of `zset.score`
     for member, score in pairs:
         if len(member) <= NAME_BYTES_MAX:
             rows.append((owner + member, pack_f64(score)))
@@ -85,31 +85,39 @@ def add_each(db: Database, entry: Entry, pairs: Sequence[Pair]) -> list[int]:
             stored = fmt.stored_name(member)
             rows.append((owner + stored, pack_f64(score) + member))
             suffixes.append(sortable(score) + stored)
+    row_keys = [row_key for row_key, _ in rows]
+    held = dict(zip(row_keys, table.get_many(row_keys), strict=True))
     new: list[int] = []
-    put: dict[bytes, bytes] = {}  # rows of `zset.score` by what follows the owner, a member's whole name their value
+    changed: dict[bytes, bytes] = {}
+    come: dict[bytes, bytes] = {}  # rows of `zset.score`: a member's whole name if it is long
     gone: dict[bytes, None] = {}
-    for (_, row), suffix, old in zip(rows, suffixes, tables[ZSETS].exchange_many(rows), strict=True):
+    for (row_key, row), suffix in zip(rows, suffixes, strict=True):
+        old = held[row_key]
         new.append(1 if old is None else 0)
+        if old == row:
+            continue
+        held[row_key] = changed[row_key] = row
         if old is not None:
             before = sortable(unpack_f64(old)) + suffix[8:]
-            if before == suffix:
-                continue
-            if put.pop(before, None) is None:
+            if come.pop(before, None) is None:
                 gone[before] = None
         if suffix in gone:  # it has come back to where it was
             del gone[suffix]
         else:
-            put[suffix] = row[8:]
-    _exchange_scores(db, entry, put, list(gone))
+            come[suffix] = row[8:]
+    if not changed:
+        return new
+    table.put_many(sorted(changed.items()))
+    _exchange_scores(db, entry, come, list(gone))
     if 1 in new:
         entry.count += new.count(1)
         finish(db, entry)
-    elif put:
+    else:
         db.replaced(entry)
     return new
 
 
-def _exchange_scores(db: Database, entry: Entry, put: dict[bytes, bytes], gone: list[bytes]) -> None:
+def _exchange_scores(db: Database, entry: Entry, come: dict[bytes, bytes], gone: list[bytes]) -> None:
     """Delete some rows of `zset.score` and put others, by what follows the owner in their keys."""
     scores, owner = db.keyspace.store.tables[SCORES], entry.owner
     directory = db.keyspace.ranks.open(scores, owner) if entry.flags & COUNTED else None
@@ -117,9 +125,9 @@ def _exchange_scores(db: Database, entry: Entry, put: dict[bytes, bytes], gone: 
         scores.delete_many([owner + suffix for suffix in gone])
         if directory is not None:
             directory.discard_many(gone)
-    scores.put_many([(owner + suffix, put[suffix]) for suffix in sorted(put)])
+    scores.put_many([(owner + suffix, come[suffix]) for suffix in sorted(come)])
     if directory is not None:
-        directory.add_many(list(put))
+        directory.add_many(list(come))
 
 
 def put(db: Database, entry: Entry, member: bytes, score: float, old: float | None) -> None:

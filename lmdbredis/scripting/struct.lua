@@ -15,7 +15,7 @@ local SIZES = { b = 1, B = 1, h = 2, H = 2, l = 8, L = 8, T = 8, f = 4, d = 8, x
 local INTEGERS = { b = true, B = false, h = true, H = false, l = true, L = false, T = false, i = true, I = false } -- with a sign?
 local SIZE_MAX, ALIGN_DEFAULT, INT_MAX = 32, 8, 2147483647
 local TWO63, TWO64 = 9223372036854775808, 18446744073709551616
-local INTEGER_BYTES = 8 -- of a number; longer integers repeat its sign
+local INTEGER_BYTES = 8 -- of a number
 
 -- Where a format is read, and what it has set so far.
 local function open(name, format)
