@@ -347,6 +347,10 @@ class Database:
         if self.keyspace.wants_news:
             self._tell(what, key)
         self._release(row_key, found)
+        self._delete_row(row_key)
+
+    def _delete_row(self, row_key: bytes) -> None:
+        """Delete the row of a key, and count it no more."""
         self.keyspace.keys.delete(row_key)
         self.keyspace.cache.drop(row_key)
         self.keys -= 1
@@ -534,12 +538,7 @@ class Database:
             target.expire_sum_ms += expire_at_ms
             self._expiry_removed(row_key, expire_at_ms)
         self.keyspace.dirty.pop(row_key, None)
-        self.keyspace.keys.delete(row_key)
-        self.keyspace.cache.drop(row_key)
-        self.keys -= 1
-        self.is_dirty = True
-        if self.flags & fmt.COUNTED:
-            self.keyspace.ranks.open(self.keyspace.keys, self.prefix).discard(row_key[4:])
+        self._delete_row(row_key)
 
     def scan(self, start: bytes, prefix: bytes, rows_max: int) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
         """Visit up to `rows_max` keys from `start` on that begin with `prefix`, in the order of their rows.

@@ -34,6 +34,13 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     made.close()
 
 
+def disk_of(engine: Engine) -> HeldDisk:
+    """Return the disk that holds the engine's commits."""
+    disk = engine.store.disk
+    assert isinstance(disk, HeldDisk)
+    return disk
+
+
 def set_all(engine: Engine, *keys: str, ttl_ms: int = TTL_MS) -> None:
     """Let keys be strings that expire."""
     engine.run(*([b"SET", key.encode(), b"v", b"PX", b"%d" % ttl_ms] for key in keys))
@@ -50,7 +57,7 @@ def wait(engine: Engine, milliseconds: int) -> None:
     for _ in range(TICKS_MAX):
         if engine.keyspace.due.next_ms > engine.clock_ms:
             return
-        if engine.store.disk.commits.is_set():  # type: ignore[attr-defined]
+        if disk_of(engine).commits.is_set():
             engine.store.wait_for_commit(10)
         engine.tick(0)
     raise AssertionError("there is no end of it")
@@ -59,7 +66,7 @@ def wait(engine: Engine, milliseconds: int) -> None:
 def hold_a_commit(engine: Engine) -> None:
     """Begin a commit that does not end until the disk lets it go."""
     engine.store.settle()
-    engine.store.disk.commits.clear()  # type: ignore[attr-defined]
+    disk_of(engine).commits.clear()
     engine.store.begin_commit()
     assert engine.store.is_committing
 
@@ -153,7 +160,7 @@ def test_memory_is_bounded(engine: Engine):
         engine.tick(0)
     assert MANY > left(engine) > MANY // 2
     assert engine.upkeep.must_wait
-    engine.store.disk.commits.set()  # type: ignore[attr-defined]
+    disk_of(engine).commits.set()
     wait(engine, 0)
     assert left(engine) == 0
 
@@ -182,7 +189,7 @@ def test_directories_are_not_waited_for(engine: Engine):
     engine.tick(TTL_MS)
     assert left(engine) == 301
     assert engine.store.is_committing
-    engine.store.disk.commits.set()  # type: ignore[attr-defined]
+    disk_of(engine).commits.set()
     wait(engine, 0)
     assert left(engine) == 1
 

@@ -157,13 +157,19 @@ def test_chained_replicas_tell():
 PLAIN_RECORD_BYTES = 33 + 20  # a header and one short row
 
 
+def fall_behind(family: Family) -> None:
+    """Write more than the replica's stalled link lets through."""
+    client = control(family.primary)
+    family.proxy.stall()
+    for number in range(2000):
+        client.call("SET", f"k{number}", "v" * 1000)
+
+
 def test_shutdown_waits_for_replicas():
     """SHUTDOWN ends the primary when its replica has everything; ABORT lets it live on."""
     with Family(1, "--shutdown-timeout", "10") as family:
         client = control(family.primary)
-        family.proxy.stall()
-        for number in range(2000):
-            client.call("SET", f"k{number}", "v" * 1000)
+        fall_behind(family)
         with family.primary.connect() as other:
             other.send(pack(("SHUTDOWN",)))
             wait_for(lambda: "waiting before the end" in family.primary.log_tail(), "the primary to wait")
@@ -181,10 +187,7 @@ def test_shutdown_waits_for_replicas():
 def test_shutdown_now_waits_for_nobody():
     """SHUTDOWN NOW ends the primary at once, whatever its replica lacks; that gets it when the primary is there again."""
     with Family(1, "--shutdown-timeout", "300") as family:
-        client = control(family.primary)
-        family.proxy.stall()
-        for number in range(2000):
-            client.call("SET", f"k{number}", "v" * 1000)
+        fall_behind(family)
         with family.primary.connect() as other:
             other.send(pack(("SHUTDOWN", "NOW")))
             wait_for(lambda: family.primary.pid is None, "the primary to end")

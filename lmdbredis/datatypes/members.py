@@ -38,9 +38,8 @@ SMALL_MAX: Final = 128  # collections up to this size are scanned in one step, a
 
 _PORTION_FIRST: Final = 64  # rows of the first portion of a walk that may end early; portions grow from here
 _PORTION_MAX: Final = 4096
-_NEAR_ROWS: Final = (
-    64  # rows this near to each other, on the average, are one walk: a lookup by rank would walk about as many
-)
+# Rows this near to each other, on the average, are one walk: a lookup by rank would walk about as many.
+_NEAR_ROWS: Final = 64
 _REPEATS_AT_ONCE: Final = 1 << 16
 _PROBES_MAX: Final = 16  # up to so many names are looked up one by one
 _WALK_RATIO: Final = 8  # a point read costs about as much as walking so many rows

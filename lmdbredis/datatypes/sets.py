@@ -53,12 +53,6 @@ class Deck:
         self.row_keys: list[bytes] = []  # the last is popped first
         self.places: dict[bytes, int] = {}  # where each stands
 
-    def pop(self) -> bytes:
-        """Take the top."""
-        row_key = self.row_keys.pop()
-        del self.places[row_key]
-        return row_key
-
     def pop_many(self, count: int) -> list[bytes]:
         """Take so many from the top, at least one, or all if there are no more, the top first."""
         row_keys = self.row_keys[: -count - 1 : -1]
@@ -198,19 +192,11 @@ def draw(db: Database, entry: Entry, count: int, random: random.Random) -> list[
 
 def pop(db: Database, entry: Entry, random: random.Random) -> bytes:
     """Delete one member, each as likely as any other, and return it. O(log n)."""
-    table = db.keyspace.store.tables[SETS]
-    deck = db.keyspace.decks.get(entry.id)
-    if deck is None or not deck.row_keys:
-        deck = _deal(db, table, entry, random)
-    row_key = deck.pop()
-    member = row_key[OWNER_BYTES:] if len(row_key) < LONG_ROW_BYTES else table.get(row_key) or b""
-    _delete(db, table, entry, row_key)
-    db.changed(entry)
-    return member
+    return pop_each(db, entry, 1, random)[0]
 
 
 def pop_each(db: Database, entry: Entry, count: int, random: random.Random) -> list[bytes]:
-    """As `pop` so many times, of a set that has as many; return what it would."""
+    """Delete so many members, one after another, each as likely as any other then, and return them; the set has as many."""
     table = db.keyspace.store.tables[SETS]
     deck = db.keyspace.decks.get(entry.id)
     popped: list[bytes] = []
