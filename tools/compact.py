@@ -18,7 +18,7 @@ import shutil
 import signal
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -122,20 +122,9 @@ def _server(directory: Path) -> int:
 
 def _copy_beside(directory: Path, place: Path, kept: Kept) -> int:
     """Make a compact copy that has all but the last of the log, and its CONTROL; return the size of the file before."""
-    reader = ReadOnly(directory)
-    copy = reader.copy()
-    target = copying.Target(place / "data.mdb")
     before = (directory / "data.mdb").stat().st_size
-    try:
-        replid = control_file.unpack((directory / "CONTROL").read_bytes()).replid
-        with copying.bar("compacting", before) as tell:
-            write_compact(copy, target, tell)
-        target.close()
-    finally:
-        target.abandon()
-        copy.close()
-        reader.close()
-    lsn = copy.lsn
+    replid = control_file.unpack((directory / "CONTROL").read_bytes()).replid
+    _, lsn = _make(directory, place)
     for _ in range(_ROUNDS):  # each has less to do than the one before
         ahead_bytes = kept.copy_into(place / "wal", lsn)
         Store(place, replid).close()  # a start takes what is in the log, and a close makes one snapshot of it
@@ -191,6 +180,19 @@ class Kept:
         return max(cut(target, bases[-1]) - lsn, 0)
 
 
+def _make(directory: Path, place: Path) -> tuple[int, int]:
+    """Write the data of the newest commit into `place`, free pages left out; return its txnid and its lsn."""
+    with closing(ReadOnly(directory)) as reader, closing(reader.copy()) as copy:
+        target = copying.Target(place / "data.mdb")
+        try:
+            with copying.bar("compacting", (directory / "data.mdb").stat().st_size) as tell:
+                write_compact(copy, target, tell)
+            target.close()
+        finally:
+            target.abandon()
+        return copy.txnid, copy.lsn
+
+
 def compact(directory: Path, disk: Disk) -> tuple[int, int]:
     """Make the data file of a locked store that was closed in order compact; return its size before and after.
 
@@ -201,18 +203,9 @@ def compact(directory: Path, disk: Disk) -> tuple[int, int]:
     control = control_file.unpack((directory / "CONTROL").read_bytes())
     place = install.begin(directory)
     try:
-        reader = ReadOnly(directory)
-        copy = reader.copy()
-        target = copying.Target(place / "data.mdb")
-        try:
-            expected = (reader.txnid, reader.lsn, verify.keys_of(reader))
-            with copying.bar("compacting", data.stat().st_size) as tell:
-                write_compact(copy, target, tell)
-            target.close()
-        finally:
-            target.abandon()
-            copy.close()
-            reader.close()
+        with closing(ReadOnly(directory)) as reader:
+            keys = verify.keys_of(reader)
+        expected = (*_make(directory, place), keys)
         for path in (directory / "wal").iterdir():
             os.link(path, place / "wal" / path.name)
         found = verify.look(place, rows=False)
