@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lmdbredis import format as fmt
-from lmdbredis.errors import DiskFull, StorageError
+from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 _PARTS_MAX: Final = 1000  # of one write: the system's limit is 1024
 _ZEROS: Final = bytes(256 << 10)
+
+log = logging.getLogger("lmdbredis")
 
 
 class Record(NamedTuple):
@@ -130,7 +133,8 @@ def _read_record(read_bytes: Callable[[int], bytes], at: int) -> Record | None:
 
 
 def _refuse_if_promised(directory: Path, bases: list[int], end_lsn: int) -> None:
-    """Raise StorageError if a whole record after `end_lsn` says that the log had been synced beyond `end_lsn`."""
+    """Raise StorageError if a whole record after `end_lsn` says that the log had been synced beyond `end_lsn`; log what is dropped."""
+    dropped = 0
     for base in bases:
         begins = max(end_lsn, base + fmt.SEGMENT_HEADER_BYTES)
         content = _written_after(segment_path(directory, base), begins - base)
@@ -139,17 +143,18 @@ def _refuse_if_promised(directory: Path, bases: list[int], end_lsn: int) -> None
             head = content[at : at + fmt.RECORD_HEADER_BYTES]
             header = fmt.unpack_record_header(head)
             payload = content[at + fmt.RECORD_HEADER_BYTES : at + fmt.RECORD_HEADER_BYTES + header.payload_bytes]
-            if (
-                header.synced_lsn > end_lsn
-                and len(payload) == header.payload_bytes
-                and fmt.record_is_whole(head, payload)
-            ):
-                text = (
-                    f"the log is damaged at {end_lsn:016x}: a record that had been synced is not whole, and records follow it. "
-                    "Run `lmdbredis wal cat DIR` to see it, and restore a backup"
-                )
-                raise StorageError(text)
+            if len(payload) == header.payload_bytes and fmt.record_is_whole(head, payload):
+                if header.synced_lsn > end_lsn:
+                    text = (
+                        f"the log is damaged at {end_lsn:016x}: a record that had been synced is not whole, and records follow it. "
+                        "Run `lmdbredis wal cat DIR` to see it, and restore a backup"
+                    )
+                    raise StorageError(text)
+                dropped += 1
             at += 1
+    if dropped:
+        text = "The log ends at %016x, where a record is not whole; records behind it that nobody promised to keep: %d, which a start drops"
+        log.warning(text, end_lsn, dropped)
 
 
 def _written_after(path: Path, offset: int) -> bytes:
@@ -225,6 +230,7 @@ class Wal:
         self._fds: list[int] = []
         self._names_changed = True  # the directory must be synced too
         self._sync_lock = threading.Lock()
+        self._failure = ""  # why a sync failed: none succeeds after it
         self._prepare_lock = threading.Lock()
         self._prepare_lsn = 0  # no spare is wanted before
         self.grows = False  # law 5
@@ -358,6 +364,8 @@ class Wal:
         that safe: a rotation opens the new segment and marks the directory before it moves `end_lsn`.
         """
         with self._sync_lock:
+            if self._failure:  # whoever met it first: the system tells of it once, and calls the next sync a success
+                raise SyncFailed(self._failure)
             target = self.end_lsn
             names_changed = self._names_changed
             if names_changed:  # only then: a rotation between a read and a write here must not be forgotten
@@ -365,10 +373,14 @@ class Wal:
             open_segments = list(self._fds)
             if target == self.synced_lsn and not names_changed:
                 return target
-            for fd in open_segments:
-                self._disk.fdatasync(fd)
-            if names_changed:
-                self._disk.fdatasync(self._directory_fd)
+            try:
+                for fd in open_segments:
+                    self._disk.fdatasync(fd)
+                if names_changed:
+                    self._disk.fdatasync(self._directory_fd)
+            except SyncFailed as failure:
+                self._failure = str(failure)
+                raise
             for fd in open_segments[:-1]:  # full and synced; the last one may be in use
                 self._fds.remove(fd)
                 os.close(fd)

@@ -206,8 +206,8 @@ def test_damage_in_an_earlier_segment(tmp_path: Path, in_segment: int):
         payloads(tmp_path)
 
 
-def test_unpromised_segment_is_dropped(tmp_path: Path):
-    """Power fails before a rotation was synced: the later segment may be whole and the earlier torn. Both ends go."""
+def test_unpromised_segment_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Power fails before a rotation was synced: the later segment may be whole and the earlier torn. Both ends go, and it is said."""
     log = Wal(tmp_path, Disk(), 0, 256)
     first = log.append(b"a" * 100, 1)
     log.append(b"b" * 100, 2)
@@ -218,6 +218,7 @@ def test_unpromised_segment_is_dropped(tmp_path: Path):
     path.write_bytes(path.read_bytes()[: first - 10])
 
     assert payloads(tmp_path) == []
+    assert "records behind it that nobody promised to keep: 2," in caplog.text
     write(tmp_path, [b"new"], segment_bytes=256)
     assert [b"new"] == payloads(tmp_path)
     assert wal.segments(tmp_path) == [0]
@@ -379,8 +380,13 @@ def test_sync_failed(tmp_path: Path):
     with pytest.raises(SyncFailed):
         log.sync()
     assert synced == log.synced_lsn
+    disk.fails = False  # the system tells of it once, to whoever asked first
+    with pytest.raises(SyncFailed):
+        log.sync()
+    assert synced == log.synced_lsn
     with pytest.raises(SyncFailed):
         log.close()
+    disk.fails = True
     # What a crashed server wrote must be synced before anything is promised on top of it.
     with pytest.raises(SyncFailed):
         open_end(tmp_path, disk=disk)
