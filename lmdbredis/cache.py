@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ADMIT_EVERY: Final = 8  # strings read, for each that is admitted
 VALUE_BYTES_MAX: Final = 1024  # longer strings are left to LMDB: its page cache serves them as well
-_ENTRY_BYTES: Final = 500  # a decoded entry with its dictionary slot, about
+_ENTRY_BYTES: Final = 500  # a decoded entry with its dictionary slot, but for its key, about
 _OVERHEAD_BYTES: Final = 250  # a string's key, slot and object headers, about
 _PARTS: Final = 16  # one part of so many is evicted at a time
 
@@ -44,7 +44,7 @@ class Cache:
     def put(self, row_key: bytes, held: Any) -> None:
         """Hold a decoded entry or a cell for the row."""
         self._held[row_key] = held
-        self._bytes += _OVERHEAD_BYTES + len(held) if type(held) is bytes else _ENTRY_BYTES
+        self._bytes += _OVERHEAD_BYTES + len(held) if type(held) is bytes else _ENTRY_BYTES + len(held.key)
 
     def replace(self, row_key: bytes, cell: bytes) -> None:
         """Let the row's new cell take the place of what is held, if anything is."""
