@@ -81,6 +81,14 @@ class Disk:
             if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:  # a file system without it only loses speed
                 raise _failure(error) from error
 
+    def extend(self, fd: int, size_bytes: int) -> None:
+        """Let a file that nobody is writing have at least so many bytes. Raises DiskFull, SyncFailed."""
+        try:
+            if os.fstat(fd).st_size < size_bytes:
+                os.ftruncate(fd, size_bytes)
+        except OSError as error:
+            raise _failure(error) from error
+
     def open(self, path: Path, flags: int) -> int:
         """Open a file of the log. Raises DiskFull, SyncFailed."""
         try:

@@ -33,6 +33,9 @@ _EXPIRE_KEYS_EACH_MS: Final = 20
 _EXPIRE_KEYS_MAX: Final = 2000
 _WAITING_RATIO: Final = 8  # of the rows that make a commit due: so many may wait for it
 _RECLAIM_ROWS: Final = 500
+_ROWLESS_BYTES: Final = (
+    16 << 20
+)  # of the log, in which nothing but messages for replicas may be: then a commit lets it be trimmed
 _PROBE_MS: Final = 1000  # how often a full disk is asked again
 
 # Where the rows of a collection stand.
@@ -81,7 +84,7 @@ class Upkeep:
             if self._executor.refusal is None:
                 self._checkpoint(clock_ms)
                 is_late = self._expire(now_us, clock_ms - self._ticked_ms)
-                if not self._store.is_committing and not self._store.has_backlog:
+                if self._store.is_settled:
                     busy = self._reclaim()
                 self._store.drain()
                 busy = busy or self._store.has_backlog
@@ -102,7 +105,7 @@ class Upkeep:
         store, config = self._store, self._executor.config
         if (
             not store.is_committing
-            and store.dirty_rows
+            and (store.dirty_rows or store.uncommitted_bytes > _ROWLESS_BYTES)
             and (clock_ms >= self._checkpoint_due_ms or store.dirty_rows >= config.checkpoint_dirty)
         ):
             self.commit(clock_ms)

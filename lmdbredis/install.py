@@ -137,12 +137,15 @@ def restore(directory: Path, disk: Disk) -> control_file.Control | None:
             raise StorageError(
                 f"data.mdb holds an older state ({newest}) than CONTROL names ({control.txnid}). If data.mdb was restored from a copy, move CONTROL and wal/ away"
             )
+        size, promised = os.fstat(fd).st_size, control_file.meta_file_bytes(control.meta_body)
+        if size < promised:  # law 6 of `store`
+            raise StorageError(
+                f"data.mdb has {size} bytes, and the snapshot that CONTROL names {promised}: restore a backup"
+            )
         if newest != control.txnid or len(valid) < len(pages):
             disk.reached("restore")
             for offset, head in pages:  # no sync: until CONTROL names a later snapshot, every start does this again
                 disk.pwrite(fd, [head], offset)
-        # A page behind the end would kill the process.
-        os.ftruncate(fd, max(os.fstat(fd).st_size, control_file.meta_file_bytes(control.meta_body)))
     finally:
         os.close(fd)
     return control

@@ -40,7 +40,8 @@ BLOCK_ROWS: Final = 128
 _pack_u32: Final = fmt.pack_u32
 _JOIN_ROWS: Final = 48  # a block this small looks for a neighbour to join
 _JOINED_ROWS_MAX: Final = 96
-_WAITING_ROWS: Final = 4 * BLOCK_ROWS  # a block may grow to this while a commit is on its way
+_BACKLOG_ROWS: Final = 2 * BLOCK_ROWS  # a block may grow to this while rows wait to be put into LMDB
+_COMMIT_ROWS: Final = 4 * BLOCK_ROWS  # and to this while a commit is on its way
 _STEP_ROWS: Final = 32  # of a walk through a block that may end early
 _GROUP_BLOCKS: Final = 128
 _DIRECTORIES_MAX: Final = 1024
@@ -96,7 +97,7 @@ class Directory:
         group.sizes[b] = size
         group.total += 1
         self._counts.put(self._name + group.firsts[b], fmt.pack_u32(size))
-        if size > BLOCK_ROWS and (size > _WAITING_ROWS or not self._store.is_committing):
+        if size > BLOCK_ROWS and size > self._rows_max():
             self._cut(g, b)
 
     def add_many(self, suffixes: Sequence[bytes]) -> None:
@@ -118,8 +119,13 @@ class Directory:
         for suffix in large:
             g, b = self._find(suffix)
             size = groups[g].sizes[b]
-            if size > BLOCK_ROWS and (size > _WAITING_ROWS or not self._store.is_committing):
+            if size > self._rows_max():
                 self._cut(g, b)
+
+    def _rows_max(self) -> int:
+        """Return how many rows a block may have now: law 3."""
+        store = self._store
+        return BLOCK_ROWS if store.is_settled else _COMMIT_ROWS if store.is_committing else _BACKLOG_ROWS
 
     def discard(self, suffix: bytes) -> None:
         """Take note that the row `suffix` was deleted. O(log blocks)."""
@@ -273,23 +279,26 @@ class Ranks:
         name = _directory_name(table, owner)
         for first, size in blocks:
             self._counts.put(name + first, fmt.pack_u32(size))
-        self._open[table.number, owner] = Directory(self._store, table, owner, blocks)
+        self._keep(table, owner, blocks)
 
     def build_from(self, table: Table, owner: bytes, blocks: list[tuple[bytes, int]]) -> None:
         """Take the blocks (first key, rows) as given: for rows whose keys are known by arithmetic. O(blocks)."""
         name = _directory_name(table, owner)
         for first, size in blocks:
             self._counts.put(name + first, fmt.pack_u32(size))
-        self._open[table.number, owner] = Directory(self._store, table, owner, blocks)
+        self._keep(table, owner, blocks)
 
     def open(self, table: Table, owner: bytes) -> Directory:
         """Return the directory of a counted owner. O(1); O(blocks) the first time."""
         directory = self._open.get((table.number, owner))
         if directory is None:
-            blocks = list(self.blocks(table, owner))
-            directory = Directory(self._store, table, owner, blocks)
-            self._make_room(directory.blocks)
-            self._open[table.number, owner] = directory
+            directory = self._keep(table, owner, list(self.blocks(table, owner)))
+        return directory
+
+    def _keep(self, table: Table, owner: bytes, blocks: list[tuple[bytes, int]]) -> Directory:
+        """Return the directory of these blocks, which is in memory from now on: law 4."""
+        self._make_room(len(blocks))
+        directory = self._open[table.number, owner] = Directory(self._store, table, owner, blocks)
         return directory
 
     def is_open(self, table: Table, owner: bytes) -> bool:

@@ -64,6 +64,16 @@ class Reader:
             raise StorageError(str(error)) from error
 
 
+def meta_body_of(fd: int, txnid: int) -> bytes:
+    """Return the body of the meta page that leads to snapshot `txnid`, one of the last two. Raises StorageError if none does."""
+    page_bytes = control_file.meta_page_bytes(os.pread(fd, _FIRST_BYTES, 0)[control_file.META_BODY_OFFSET :])
+    at = (txnid & 1) * page_bytes + control_file.META_BODY_OFFSET
+    body = os.pread(fd, control_file.META_BODY_BYTES, at)
+    if not control_file.meta_body_is_valid(body) or control_file.meta_txnid(body) != txnid:
+        raise StorageError(f"data.mdb: its meta page is not that of snapshot {txnid}")
+    return body
+
+
 class Copy:
     """The bytes of data.mdb as one snapshot has them. Raises StorageError if the file is not what the transaction says.
 
@@ -80,18 +90,9 @@ class Copy:
             self.txnid = int(transaction.id())
             row = transaction.get(fmt.META_LSN, None, meta_handle)
             self.lsn = fmt.unpack_u64(row) if row is not None else 0  # it holds the log up to here
-            page_bytes = control_file.meta_page_bytes(
-                os.pread(self.fd, _FIRST_BYTES, 0)[control_file.META_BODY_OFFSET :]
-            )
-            at = (self.txnid & 1) * page_bytes + control_file.META_BODY_OFFSET
-            self.meta_body = os.pread(self.fd, control_file.META_BODY_BYTES, at)
-            if (
-                not control_file.meta_body_is_valid(self.meta_body)
-                or control_file.meta_txnid(self.meta_body) != self.txnid
-            ):
-                raise StorageError(f"data.mdb: its meta page is not that of snapshot {self.txnid}")
+            self.meta_body = meta_body_of(self.fd, self.txnid)
             self.size_bytes = control_file.meta_file_bytes(self.meta_body)
-            head = bytearray(os.pread(self.fd, 2 * page_bytes, 0))
+            head = bytearray(os.pread(self.fd, 2 * control_file.meta_page_bytes(self.meta_body), 0))
             for offset, page in control_file.meta_pages(self.meta_body):
                 head[offset : offset + len(page)] = page
             self.head = bytes(head)

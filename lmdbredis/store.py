@@ -4,9 +4,7 @@ Theory. One LMDB write transaction stays open across many batches. A batch's row
 the log as one record (that is the promise), and put into the open transaction. A checkpoint commits the transaction without
 sync, and later makes that snapshot durable in the background. After a crash: the newest synced snapshot, plus the log.
 
-A row's way: ``put`` -> the open transaction and `Table.batch` (the write set) -> record in the log -> commit -> sync ->
-CONTROL. A row is put into LMDB at once, while the pages that led to it are still in the processor's cache from the read
-before: that halves what it costs to gather rows and put them at the end of the batch (2.5 against 3.7 us for a random SET).
+A row's way: ``put`` -> the open transaction and `Table.batch` (the write set) -> record in the log -> commit -> sync -> CONTROL.
 
 Laws:
 
@@ -21,6 +19,8 @@ Laws:
    last commit; recovery at start is the same code after the meta page is restored.
 5. A failing sync is final (`SyncFailed`); a full disk is not (`DiskFull`): what was appended is kept, what was not is gone. A
    commit that fails leaves the snapshot before it as it was. LMDB says EIO where a write stopped half way, which a full disk does.
+6. data.mdb has all pages of the snapshot that CONTROL names, also those that the engine has not written, because they were free again
+   before they were: a file that is shorter has lost something, and nobody starts on it.
 
 It does not know what rows mean, nor time, nor sockets. Only this room and `snapshots` import lmdb.
 """
@@ -42,7 +42,7 @@ from lmdbredis import control_file, install, wal
 from lmdbredis import format as fmt
 from lmdbredis.disk import Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
-from lmdbredis.snapshots import MAP_BYTES_DEFAULT, READERS_MAX, Copy, Reader
+from lmdbredis.snapshots import MAP_BYTES_DEFAULT, READERS_MAX, Copy, Reader, meta_body_of
 from lmdbredis.table import Table
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ if TYPE_CHECKING:
 
 SEGMENT_BYTES_DEFAULT: Final = 64 << 20
 _WARM_THREADS: Final = 4
-_DRAIN_ROWS: Final = 128  # rows that one `drain` takes from the overlay into LMDB
-_FREED_ROWS: Final = 1024  # and that it frees
+# What one `drain` takes from the overlay into LMDB, and what it frees, at least: rows, of each table. More after a large batch.
+_DRAIN_ROWS: Final = 128
+_FREED_ROWS: Final = 1024
 _LAZY_ROWS_MAX: Final = 16_384  # but for so many, and for a commit
 _REPLAY_ROWS: Final = 200_000  # rows of the log that are held in memory while it is replayed at start
 # What waits in memory for a commit while checkpoints are held, at most: rows, and bytes of the log.
@@ -96,6 +97,7 @@ class Store:
         self.forgets: list[Callable[[], None]] = []  # called after a repair: whatever was derived from rows is stale
         self.commits = 0
         self._time_ms = 0  # of the last record
+        self._batch_rows = 0  # of the last batch
         self.record_flags = 0  # of every record
         self.notes: list[fmt.Note] = []  # of the batch, for replicas
         self.is_copy = False  # of another server's store: rows come by `follow`, and nothing else may be logged
@@ -227,9 +229,10 @@ class Store:
         self.wal.append(fmt.pack_write_set(write_set, self.notes), time_ms, self.record_flags)
         self.notes.clear()
         self.disk.reached("wal.appended")
+        self._batch_rows = sum(map(len, write_set.values()))
+        self.dirty_rows += self._batch_rows
         for table in self.tables:
             if table.batch:
-                self.dirty_rows += len(table.batch)
                 table.fresh.update(table.batch)
                 table.batch = {}
         for hook in self.hooks:
@@ -257,6 +260,8 @@ class Store:
                     merged[number] = rows
         self.disk.reached("wal.appended")
         self._time_ms = records[-1].time_ms
+        self._batch_rows = sum(map(len, merged.values()))
+        self.dirty_rows += self._batch_rows
         for number, rows in merged.items():
             table = self.tables[number]
             if self._committing is not None or table.is_lazy or table.overlay:
@@ -265,37 +270,44 @@ class Store:
             else:
                 self._put_rows(self._txn, table, rows)
             table.fresh.update(rows)
-            self.dirty_rows += len(rows)
         for hook in self.hooks:
             hook(merged)
         return merged, notes
 
     def drain(self) -> None:
         """Put some rows of the overlay into the open transaction, if they wait for that. Raises DiskFull: then `repair`."""
+        if self._spent:
+            self._free_some()
         if self._committing is not None:
             self.poll()
             return  # one thing at a time: clients wait for this
-        if self._spent:
-            self._free_some()
         if not self.has_backlog:
             return
         self.has_backlog = False
+        count = max(_DRAIN_ROWS, self._batch_rows)
         for table in self.tables:
             overlay = table.overlay
             if overlay and (not table.is_lazy or len(overlay) > _LAZY_ROWS_MAX):
-                part = dict(islice(overlay.items(), _DRAIN_ROWS))
+                part = dict(islice(overlay.items(), count))
                 self._put_rows(self._txn, table, part)
                 for key in part:
                     del overlay[key]
                 self.has_backlog = True
 
     def _free_some(self) -> None:
-        """Free some rows that nobody reads any more: twenty thousand at once would take a millisecond or two."""
-        spent = self._spent[-1]
-        for _ in range(min(len(spent), _FREED_ROWS)):
-            spent.popitem()
-        if not spent:
-            self._spent.pop()
+        """Free some rows that nobody reads any more: twenty thousand at once would take a millisecond or two.
+
+        Twice as many as the batch had, so that they cannot become more for as long as a load lasts.
+        """
+        left = max(_FREED_ROWS, 2 * self._batch_rows)
+        while self._spent and left:
+            spent = self._spent[-1]
+            count = min(len(spent), left)
+            for _ in range(count):
+                spent.popitem()
+            left -= count
+            if not spent:
+                self._spent.pop()
 
     def settle(self) -> None:
         """Make LMDB show every row, waiting for a commit that is on its way. For reads in order."""
@@ -304,6 +316,7 @@ class Store:
             if table.overlay:
                 self._put_rows(self._txn, table, table.overlay)
                 table.overlay = {}
+        self.has_backlog = False
 
     def _put_rows(self, transaction: Any, table: Table, rows: fmt.Rows) -> None:
         """Put rows (None = delete) into the transaction, in key order: each page is visited once. Raises DiskFull, SyncFailed."""
@@ -355,6 +368,11 @@ class Store:
         return self._committing is not None
 
     @property
+    def is_settled(self) -> bool:
+        """Tell whether reads in order begin at once: no commit is on its way, and no rows of the time of one wait in memory."""
+        return self._committing is None and not self.has_backlog
+
+    @property
     def is_syncing(self) -> bool:
         """Tell whether a snapshot is being made durable."""
         return self._syncing is not None
@@ -363,6 +381,11 @@ class Store:
     def waiting_rows(self) -> int:
         """Return how many rows wait in memory for the commit that is on its way."""
         return self.dirty_rows if self._committing is not None else 0
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """Return how much of the log the last commit does not hold: rows, and what tells of none."""
+        return self.wal.end_lsn - self.committed_lsn
 
     def wait_for_commit(self, seconds_max: float) -> None:
         """Wait for the commit that is on its way, so long at most. Raises DiskFull: then `repair`; SyncFailed."""
@@ -378,12 +401,7 @@ class Store:
         Rows that no batch put (bookkeeping of an opening) are logged first: what only a commit holds, going back to the
         synced snapshot would lose.
         """
-        if (
-            is_held_back
-            and self.is_held
-            and self.dirty_rows < _HELD_ROWS
-            and self.wal.end_lsn - self.committed_lsn < _HELD_BYTES
-        ):
+        if is_held_back and self.is_held and self.dirty_rows < _HELD_ROWS and self.uncommitted_bytes < _HELD_BYTES:
             return
         self.append(self._time_ms)
         self._begin_commit(self.wal.end_lsn)
@@ -458,12 +476,15 @@ class Store:
         self._env.reader_check()
         self._next_pin = self._env.begin()
         txnid = self._next_pin.id()
-        page_bytes = self._env.stat()["psize"]
-        meta_body = os.pread(
-            self._data_fd, control_file.META_BODY_BYTES, (txnid & 1) * page_bytes + control_file.META_BODY_OFFSET
-        )
-        if not control_file.meta_body_is_valid(meta_body) or control_file.meta_txnid(meta_body) != txnid:
-            raise SyncFailed(f"data.mdb was changed by someone else: its meta page is not that of snapshot {txnid}")
+        try:
+            meta_body = meta_body_of(self._data_fd, txnid)
+            self.disk.extend(self._data_fd, control_file.meta_file_bytes(meta_body))  # law 6
+        except BaseException as error:
+            self._next_pin.abort()
+            self._next_pin = None
+            if isinstance(error, StorageError):
+                raise SyncFailed(f"data.mdb was changed by someone else: {error}") from error
+            raise
         control = control_file.Control(
             self.control.replid, self.control.replid2, self.control.replid2_lsn, self.committed_lsn, txnid, meta_body
         )

@@ -13,7 +13,7 @@ from lmdb import verify
 
 from lmdbredis import control_file, wal
 from lmdbredis import format as fmt
-from lmdbredis.errors import DiskFull, SyncFailed
+from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.table import after_prefix
 from tests.crash import PowerDisk
 from tests.stores import HeldDisk, killed, open_store, plain, put, reopened, rows, running
@@ -440,3 +440,83 @@ def test_unlogged_rows_reach_the_disk(store: Store):
 
     assert plain(b="2") == rows(store)
     assert (control.lsn, True) == (store.committed_lsn, control.txnid == store._env.info()["last_txnid"])
+
+
+# --- what must not grow, and what must not be forgotten ---------------------------------------------------------------------------
+
+
+def test_a_load_does_not_stay_in_memory(store: Store):
+    """Rows that nobody reads any more are freed as fast as they come, however large the batches are."""
+    table, held = store.tables[fmt.KEYS], []
+    for batch in range(200):
+        for number in range(2500):
+            table.put(b"k%08d" % (batch * 2500 + number), b"v")
+        store.append(batch)
+        if store.dirty_rows >= 20_000 and not store.is_committing:
+            store.begin_commit()
+        else:
+            store.drain()
+        held.append(sum(map(len, store._spent)))
+    assert max(held[100:]) < 100_000, "of 500,000 rows"
+
+
+def test_backlog_is_drained_as_fast_as_rows_come(store: Store, disk: HeldDisk):
+    """What waited for a commit is put into LMDB in at most as many batches as it took to come."""
+    table = store.tables[fmt.KEYS]
+    disk.commits.clear()
+    put(store, first="1")
+    store.begin_commit()
+    for batch in range(10):
+        for number in range(1000):
+            table.put(b"%d:%d" % (batch, number), b"v")
+        store.append(batch)
+    disk.commits.set()
+    store.wait_for_commit(10)
+    assert not store.is_settled
+    for batch in range(12):
+        for number in range(1000):
+            table.put(b"later %d:%d" % (batch, number), b"v")
+        store.append(batch)
+        store.drain()
+    assert store.is_settled
+
+
+def test_a_sync_that_failed_elsewhere(tmp_path: Path):
+    """The log's sync fails in the checkpoint's thread, and the system tells of it once: no later one is a success."""
+    disk = HeldDisk()
+    store = open_store(tmp_path / "store", disk)
+    put(store, a="1")
+    synced_lsn, disk.syncs_fail = store.wal.synced_lsn, True
+    store.begin_commit()
+    store.wait_for_commit(10)
+    assert store.begin_sync()
+    assert store._syncing is not None
+    assert isinstance(store._syncing.exception(10), SyncFailed)
+    disk.syncs_fail = False
+    with pytest.raises(SyncFailed):
+        store.wal.sync()
+    assert synced_lsn == store.wal.synced_lsn
+    with pytest.raises(SyncFailed):
+        store.close(checkpoint=False)
+
+
+def test_data_file_holds_its_whole_snapshot(tmp_path: Path, store: Store):
+    """Pages that were free again before they were written are in the file all the same: what is shorter was cut, and is refused."""
+    table = store.tables[fmt.CHUNKS]
+    put(store, a="1")
+    for number in range(1000):
+        table.put(b"%05d" % number, b"x" * 1000)
+    store.append(1)
+    for number in range(1000):
+        table.delete(b"%05d" % number)
+    store.append(2)
+    store.checkpoint()
+    promised = control_file.meta_file_bytes(store.control.meta_body)
+    size = (store.directory / "data.mdb").stat().st_size
+    copied = killed(store.directory, tmp_path / "copy")
+    with (copied / "data.mdb").open("r+b") as file:
+        file.truncate(promised - 1)
+    assert size >= promised
+    with pytest.raises(StorageError, match="restore a backup"):
+        open_store(copied)
+    assert (copied / "data.mdb").stat().st_size == promised - 1, "nothing was written"

@@ -170,6 +170,10 @@ def _older_data(directory: Path) -> None:
     shutil.copy(directory / "older.mdb", directory / "data.mdb")
 
 
+def _cut_data(directory: Path) -> None:
+    os.truncate(directory / "data.mdb", (directory / "data.mdb").stat().st_size - os.sysconf("SC_PAGE_SIZE"))
+
+
 def _newer_version(directory: Path) -> None:
     with lmdb.open(str(directory), map_size=1 << 30, max_dbs=32) as env, env.begin(write=True) as transaction:
         transaction.put(
@@ -194,6 +198,7 @@ BROKEN = {
     "CONTROL damaged": (_damage_control, "the file CONTROL is damaged"),
     "CONTROL empty": (lambda directory: (directory / "CONTROL").write_bytes(b""), "the file CONTROL is damaged"),
     "data.mdb missing": (lambda directory: (directory / "data.mdb").unlink(), "data.mdb is missing"),
+    "data.mdb cut": (_cut_data, "and the snapshot that CONTROL names"),
     "data.mdb older": (_older_data, "holds an older state"),
     "data.mdb of a newer version": (_newer_version, "data.mdb has format version 2"),
     "data.mdb is something else": (_no_database, "data.mdb cannot be opened"),

@@ -76,3 +76,19 @@ def test_a_save_that_is_wanted(tmp_path: Path):
     engine.close()
 
     assert reached_lsn >= wanted_lsn
+
+
+def test_messages_alone(tmp_path: Path):
+    """A log in which there are only messages for replicas, and no rows, is committed too: else it could never be trimmed."""
+    engine = Engine(tmp_path / "store", None, "--checkpoint-interval", str(INTERVAL_MS))
+    store = engine.store
+    for _ in range(20):
+        store.notes.append(("", b"channel", 0, b"m" * (1 << 20)))
+        store.append(1)
+        engine.tick(2 * INTERVAL_MS)
+        store.wait_for_commit(10)
+    committed_lsn, end_lsn = store.committed_lsn, store.wal.end_lsn
+    engine.close()
+
+    assert end_lsn > 20 << 20
+    assert committed_lsn > 16 << 20
