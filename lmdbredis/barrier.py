@@ -8,7 +8,7 @@ What a server, Sentinel or an operator asks of this one tells nothing of the dat
 a replica that is gone could not come back, no other server could take this one's place, and nobody could find out why all stand still.
 
 Laws: behind replies that wait, all wait; one sync of the log at a time; a failed sync ends the process; who waits for replicas is cut
-off when this server becomes one: nobody will say whether what he wrote lives on.
+off when this server becomes one, or ends: nobody will say whether what he wrote lives on. Replies that wait count as unread output.
 
 It belongs to the server's room: one room, several files.
 """
@@ -24,12 +24,13 @@ from lmdbredis.errors import SyncFailed
 from lmdbredis.session import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from lmdbredis.server import RedisServer
     from lmdbredis.session import Session
 
 _QUICK_SYNC_US: Final = 1000  # syncs that take longer are left to a thread
+_KEPT_BYTES: Final = 64 << 10  # of one session, beyond which its limit is looked at
 _TELL_NO_DATA: Final = frozenset(
     (b"PING", b"AUTH", b"HELLO", b"REPLCONF", b"PSYNC", b"ROLE", b"INFO", b"CONFIG", b"CLIENT", b"COMMAND", b"REPLICAOF", b"SLAVEOF", b"FAILOVER",
      b"SHUTDOWN", b"PUBLISH", b"SUBSCRIBE", b"MULTI", b"EXEC")
@@ -41,7 +42,9 @@ class Barrier:
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
-        self._waiting: deque[tuple[int, Iterable[tuple[Session, bytes]]]] = deque()
+        self._waiting: deque[tuple[int, Sequence[Session]]] = (
+            deque()
+        )  # the first of each one's `kept` is safe from that lsn on
         self._syncer = ThreadPoolExecutor(1, "wal-sync")
         self._syncing: Future[int] | None = None
         self._sync_us = 0.0  # how long a sync of the log takes, running mean
@@ -96,27 +99,34 @@ class Barrier:
     def refuse(self) -> None:
         """Cut off who waits for replicas, because this server becomes one."""
         waiting, self._waiting = self._waiting, deque()
-        for _, kept in waiting:
-            for session, _ in kept:
+        for _, sessions in waiting:
+            for session in sessions:
                 session.kill()
 
     def keep(self, sessions: list[Session], lsn: int) -> None:
         """Keep the replies of these sessions until the log is safe up to `lsn`."""
-        waiting = []
         for session in sessions:
-            waiting.append((session, session.output))
+            self._keep(session, session.output)
             session.output = b""
-        self._waiting.append((lsn, waiting))
+        self._waiting.append((lsn, sessions))
         self.sync()
+
+    def _keep(self, session: Session, data: bytes) -> None:
+        """Keep replies of a session, if it does not have too many unread ones already."""
+        session.kept.append(data)
+        session.kept_bytes += len(data)
+        if session.kept_bytes > _KEPT_BYTES:
+            self._server.limit_output(session, session.unsent_bytes)
 
     def is_waiting(self, session: Session) -> bool:
         """Tell whether replies of the session wait."""
-        return any(session is other for _, waiting in self._waiting for other, _ in waiting)
+        return bool(session.kept)
 
     def send_behind(self, session: Session, data: bytes) -> None:
         """Send replies behind those that wait."""
         if self._waiting:
-            self._waiting.append((self._server.executor.lsn, [(session, data)]))
+            self._keep(session, data)
+            self._waiting.append((self._server.executor.lsn, [session]))
             self.sync()
         else:
             session.send(data)
@@ -130,18 +140,29 @@ class Barrier:
             safe_lsn = min(safe_lsn, self._replicated_lsn())
         waiting = self._waiting
         while waiting and waiting[0][0] <= safe_lsn:
-            for session, output in waiting.popleft()[1]:
-                if output:
-                    session.send(output)
-                    session.sent_bytes += len(output)
+            for session in waiting.popleft()[1]:
+                self._send_first(session)
                 if session.closing or session.ends:
                     server.finish(session)
 
+    @staticmethod
+    def _send_first(session: Session) -> None:
+        """Send the first of the replies that a session waits for, if it has not gone."""
+        output = session.kept.pop(0) if session.kept else b""
+        if output:
+            session.kept_bytes -= len(output)
+            session.send(output)
+            session.sent_bytes += len(output)
+
     def let_go(self) -> None:
-        """Let all go: the log has been synced and closed."""
-        for _, waiting in self._waiting:
-            for session, output in waiting:
-                session.send(output)
+        """Let all go, for the log has been synced and closed, but for those whose replicas do not have it: they are cut off."""
+        safe_lsn = self._replicated_lsn() if self._server.store.record_flags else self._server.executor.lsn
+        for lsn, sessions in self._waiting:
+            for session in sessions:
+                if lsn <= safe_lsn:
+                    self._send_first(session)
+                else:
+                    session.kill()
 
     # --- syncs --------------------------------------------------------------------------------------------------------------------
 

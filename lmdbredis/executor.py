@@ -301,7 +301,7 @@ class Executor(Runs):
             if (
                 session.gate & Gate.IN_MULTI and words[0].upper() == b"EXEC"
             ):  # it ends the transaction, whatever it says
-                self.if_undone.append(session.kept())
+                self.if_undone.append(session.kept_state())
                 self.unwatch(session)
                 session.end_transaction()
             return ReplyError(errors.INTERNAL % failure)
@@ -361,7 +361,7 @@ class Executor(Runs):
         if command is not None:
             command.rejected_calls += 1
         if session.gate & Gate.IN_MULTI:
-            self.if_undone.append(session.kept())
+            self.if_undone.append(session.kept_state())
             session.aborts = True
             if words[0].upper() == b"EXEC":
                 self.unwatch(session)

@@ -97,7 +97,7 @@ def _clients(cx: Context, facts: Facts) -> Fields:
         "cluster_connections": 0,
         "maxclients": cx.config.maxclients,
         "client_recent_max_input_buffer": max((session.parser.buffered_bytes for session in sessions), default=0),
-        "client_recent_max_output_buffer": max((session.pending_output_bytes() for session in sessions), default=0),
+        "client_recent_max_output_buffer": max((session.unsent_bytes for session in sessions), default=0),
         "blocked_clients": len(waiters),
         "tracking_clients": 0,
         "pubsub_clients": cx.executor.hub.sessions(),
@@ -158,7 +158,7 @@ def _memory(cx: Context, facts: Facts) -> Fields:
         "mem_fragmentation_bytes": resident - used,
         **_zeros("mem_not_counted_for_evict mem_replication_backlog mem_total_replication_buffers mem_clients_slaves"),
         "mem_clients_normal": sum(
-            session.pending_output_bytes() + session.parser.buffered_bytes for session in cx.server.sessions
+            session.unsent_bytes + session.parser.buffered_bytes for session in cx.server.sessions
         ),
         **_zeros("mem_cluster_links mem_aof_buffer"),
         "mem_allocator": "libc",

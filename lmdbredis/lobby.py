@@ -223,7 +223,7 @@ class Lobby:
         monitors = self.observers.monitors
         if session in monitors:
             return False
-        self.if_undone.append(session.kept())
+        self.if_undone.append(session.kept_state())
         self.if_undone.append(lambda: monitors.pop(session, None))
         monitors[session] = None
         session.gate |= Gate.MONITORS

@@ -315,7 +315,7 @@ class RedisServer:
         now_ms = now_us() // 1000
         timeout_ms = self.config.timeout_s * 1000
         for session in self.sessions:
-            pending_bytes = session.pending_output_bytes()
+            pending_bytes = session.unsent_bytes
             if session.gate & Gate.REPLICATES:
                 continue  # the feeds look after them
             if self.limit_output(session, pending_bytes) or not timeout_ms or (session.gate and session.gate & _IDLES):

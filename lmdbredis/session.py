@@ -46,8 +46,8 @@ class Session:
     """One client. Times are ms since the epoch."""
 
     __slots__ = (
-        "aborts", "address", "closing", "created_ms", "database", "encode", "ends", "fd", "gate", "id", "is_ready", "is_stale", "kill",
-        "last_ms", "last_words", "lib_name", "lib_version", "listens", "local_address", "moved_bytes", "name", "no_evict", "no_touch", "output",
+        "aborts", "address", "closing", "created_ms", "database", "encode", "ends", "fd", "gate", "id", "is_ready", "is_stale", "kept",
+        "kept_bytes", "kill", "last_ms", "last_words", "lib_name", "lib_version", "listens", "local_address", "moved_bytes", "name", "no_evict", "no_touch", "output",
         "parser", "pauses", "pending_output_bytes", "protocol", "pushed", "queued", "received_bytes", "requests", "run_now", "send",
         "sent_bytes", "soft_since_ms", "user", "watched",
     )  # fmt: skip
@@ -63,6 +63,8 @@ class Session:
         self.is_ready = False  # waits for the next tick
         self.run_now = 0  # of them, how many the batch ran
         self.output = b""  # replies of the batch
+        self.kept: list[bytes] = []  # replies that wait at the barrier
+        self.kept_bytes = 0
         self.fd = -1  # of its socket, for CLIENT LIST
         self.closing = False  # close when the output has left; no further request runs
         self.ends = False  # close when no request is left: the client sends no more, or nothing that can be read
@@ -91,6 +93,8 @@ class Session:
 
     def detach(self) -> None:
         """Have no socket: not yet, or no more. (What still pointed to a closed one would keep its buffers until the collector comes.)"""
+        self.kept.clear()
+        self.kept_bytes = 0
         self.send: Callable[[bytes], None] = _nowhere
         self.kill: Callable[[], None] = lambda: None  # cut the connection now
         self.pending_output_bytes: Callable[[], int] = lambda: 0  # what the socket has not taken yet
@@ -101,11 +105,16 @@ class Session:
         self.encode = ENCODE3 if protocol == 3 else ENCODE2
 
     @property
+    def unsent_bytes(self) -> int:
+        """Return how much it has been answered that its socket has not taken."""
+        return self.kept_bytes + self.pending_output_bytes()
+
+    @property
     def is_local(self) -> bool:
         """Tell whether the client sits on this machine."""
         return self.address.startswith(("127.", "[::1]", "[::ffff:127.")) or self.address.endswith(":0")
 
-    def kept(self) -> Callable[[], None]:
+    def kept_state(self) -> Callable[[], None]:
         """Return what gives back the state that commands can set, as it is now: for `Executor.if_undone`."""
         names = (
             "aborts",
@@ -134,7 +143,7 @@ class Session:
         return give_back
 
     def kept_transaction(self) -> Callable[[], None]:
-        """As `kept`, for what a transaction changes: a fifth of the time."""
+        """As `kept_state`, for what a transaction changes: a fifth of the time."""
         gate, queued, aborts = self.gate, self.queued, self.aborts
 
         def give_back() -> None:

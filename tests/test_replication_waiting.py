@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from tests.client import Disconnected, pack
 from tests.crash import Load
 from tests.replicas import Family, control, follow, info, lead, offset, wait_for, wait_in_step
+from tests.servers import Lmdbredis
 from tests.several import _readable
 
 if TYPE_CHECKING:
@@ -307,3 +309,27 @@ def test_a_silent_replica_does_not_count(family: Family):
     family.proxy.heal()
     wait_for(lambda: client.call("SET", "k", "v").value == b"OK", "writes to be taken again")
     client.call("CONFIG", "SET", "min-replicas-max-lag", 10)
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SHUTDOWN"])
+def test_the_end_acknowledges_nothing(how: str):
+    """Who waits for replicas that do not have his write when the server ends is cut off without a reply."""
+    with Lmdbredis("--synchronous-replicas", "1") as server, server.connect() as waiting, server.connect() as other:
+        waiting.send(pack(("SET", "k", "v")))
+        wait_for(lambda: b"cmd=set" in other.call("CLIENT", "LIST").value, "it to be run")
+        if how == "SIGTERM":
+            assert server.process is not None
+            server.process.send_signal(signal.SIGTERM)
+        else:
+            other.send(pack(("SHUTDOWN",)))
+        assert waiting.read_until_closed() == b""
+
+
+def test_replies_that_wait_are_limited():
+    """Replies that wait for a replica count as unread output: a client with too many of them is cut off, and they are gone."""
+    options = ("--synchronous-replicas", "1", "--client-output-buffer-limit", "normal 2mb 0 0")
+    with Lmdbredis(*options) as server, server.connect() as greedy, server.connect() as other:
+        greedy.send(pack(("SET", "k", "x" * 1_000_000)) + pack(("GET", "k")) * 10)
+        assert greedy.read_until_closed() == b""
+        wait_for(lambda: other.call("CLIENT", "LIST").value.count(b"id=") == 1, "it to be gone")
+        assert b" omem=0 " in other.call("CLIENT", "LIST").value

@@ -170,7 +170,7 @@ def _type_of(session: Session) -> bytes:
 
 def _line(cx: Context, session: Session, last_words: Sequence[bytes]) -> bytes:
     """Return a session's line of CLIENT LIST."""
-    held, pending = session.parser.buffered_bytes, session.pending_output_bytes()
+    held, pending = session.parser.buffered_bytes, session.unsent_bytes
     command_ = find(last_words) if last_words else None
     queued = session.queued if session.gate & Gate.IN_MULTI else None
     queued_bytes = sum(len(word) for _, words in queued or () for word in words)
@@ -231,7 +231,7 @@ def client_kill(cx: Context, word: bytes, *words: bytes) -> Any:
             session.closing = session.pauses = True
         else:
             cx.executor.wait_no_more(session)  # nothing that comes in this batch is his, and nothing of his is run
-            cx.executor.if_undone.append(session.kept())
+            cx.executor.if_undone.append(session.kept_state())
             session.closing = True
             cx.executor.after_batch.append(session.kill)
     if words:

@@ -36,7 +36,7 @@ _BEFORE_AUTH: Final = NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY
 
 def will_change(cx: Context) -> None:
     """Take note that the session is about to become another: what it is now comes back if the batch is undone."""
-    cx.executor.if_undone.append(cx.session.kept())
+    cx.executor.if_undone.append(cx.session.kept_state())
 
 
 @command("PING", flags=FAST)

@@ -129,7 +129,7 @@ def memory_stats(cx: Context) -> dict[bytes, Any]:
     used, peak, resident = facts["anonymous_bytes"], facts["peak_bytes"], facts["rss_bytes"]
     startup = min(facts["startup_bytes"], used)
     keys = sum(database.keys for database in cx.keyspace.databases)
-    pending = sum(session.pending_output_bytes() + session.parser.buffered_bytes for session in cx.server.sessions)
+    pending = sum(session.unsent_bytes + session.parser.buffered_bytes for session in cx.server.sessions)
     return {
         b"peak.allocated": peak,
         b"total.allocated": used,
@@ -170,7 +170,7 @@ def memory_doctor(cx: Context) -> Verbatim:
         f"The data lies on disk. Of its own this process holds {info.human(used)}; {info.human(resident)} are resident with the pages "
         "of the data file, which the kernel takes back when it needs them.\n"
     )
-    pending = sum(session.pending_output_bytes() for session in cx.server.sessions)
+    pending = sum(session.unsent_bytes for session in cx.server.sessions)
     if pending > _STORM_BYTES:
         text += f"Clients that do not read make {info.human(pending)} of replies wait: see CLIENT LIST, and client-output-buffer-limit.\n"
     if cx.config.hot_layer_size_bytes * 2 < used - facts["startup_bytes"] and used > 40 * _STORM_BYTES:
