@@ -36,6 +36,7 @@ from lmdbredis.registry import NO_AUTH, NO_MULTI, READ, STALE, TABLE, WRITE, Com
 from lmdbredis.resp import NO_REPLY, QUEUED, Raw, Several
 from lmdbredis.runs import BATCH_REQUESTS_MAX, LONG_REPLY_BYTES, SESSION_REQUESTS_MAX, Runs
 from lmdbredis.session import NO_REQUESTS, STANDS, Gate, Session
+from lmdbredis.store import NoRoom
 from lmdbredis.watches import Later
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Executor(Runs):
                 if self.refusal is None:  # else there is nothing but bookkeeping to log, and that can wait
                     self.store.append(self.cx.now_ms)
                 break
-            except DiskFull as full:
+            except NoRoom as full:
                 self._undo()
                 self.refuse_writes(full)
             except HandlerFailed as failure:
@@ -110,6 +111,9 @@ class Executor(Runs):
             except HandlerFailed as failure:  # of a client that waits: he is told the next time
                 self._undo()
                 self.failed[failure.request] = failure.reason
+            except NoRoom as full:
+                self._undo()
+                raise DiskFull(str(full)) from full
             except BaseException:
                 self._undo()
                 raise
@@ -124,9 +128,9 @@ class Executor(Runs):
         try:
             rows, notes = self.store.follow(records)
             self.keyspace.take_over(rows)
-        except DiskFull:
+        except NoRoom as full:
             self._undo()
-            raise
+            raise DiskFull(str(full)) from full
         for letter, name, number, key in notes:
             if letter:
                 self.announce(letter, name, number, key)
@@ -150,9 +154,12 @@ class Executor(Runs):
                 self.serve()
             except HandlerFailed as failure:  # nothing was written: he is told the next time
                 self.failed[failure.request] = failure.reason
+            except NoRoom as full:  # a read in order waited for a commit that failed
+                self._undo()
+                self.refuse_writes(full)
         self.end()
 
-    def refuse_writes(self, full: DiskFull) -> None:
+    def refuse_writes(self, full: Exception) -> None:
         """Answer MISCONF to writes from now on."""
         if self.refusal is None:
             log.warning("The disk is full (%s): writes are refused, reads go on", full)
@@ -257,11 +264,11 @@ class Executor(Runs):
                     value = self.wait(session, command, words, wait)  # type: ignore[arg-type]
                 except (SyncFailed, HandlerFailed):
                     raise
-                except DiskFull as error:
+                except NoRoom as error:
                     # It failed again, without any write: it is this request that needs room.
                     if self.refusal is not None:
                         raise HandlerFailed(session.id, index, "the disk is full") from error
-                    raise DiskFull(str(error)) from error
+                    raise
                 except Exception as error:
                     log.exception("%s failed: nothing of it is kept", shown(words[0]))
                     raise HandlerFailed(session.id, index, type(error).__name__) from error

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import errors
 from lmdbredis.blocking import Wait, Waiters, Waiting
 from lmdbredis.database import kind_of
-from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
+from lmdbredis.errors import ReplyError, SyncFailed
 from lmdbredis.events import Events
 from lmdbredis.holds import Hold
 from lmdbredis.news import What
@@ -35,6 +35,7 @@ from lmdbredis.replication import Awaited, Replicas
 from lmdbredis.resp import NO_REPLY, Push
 from lmdbredis.scripting.runtime import Scripting
 from lmdbredis.session import Gate, Session
+from lmdbredis.store import NoRoom
 from lmdbredis.watches import Watches
 
 if TYPE_CHECKING:
@@ -324,7 +325,7 @@ class Lobby:
     def serve(self) -> None:
         """Run the requests again that wait for keys which have changed, first come, first served."""
         waiters = self.waiters
-        if self.refusal is not None:  # they are writes, nearly all
+        if self.refusal is not None and not self.store.is_copy:  # they are writes, nearly all
             waiters.ready.clear()
         while waiters.ready:
             name = next(iter(waiters.ready))
@@ -351,7 +352,7 @@ class Lobby:
             return
         except ReplyError as error:
             value = error
-        except (SyncFailed, DiskFull):
+        except (SyncFailed, *NoRoom):
             raise
         except Exception as error:
             log.exception("%s failed: nothing of it is kept", waiting.command.name)

@@ -18,10 +18,11 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.blocking import Wait
-from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
+from lmdbredis.errors import ReplyError, SyncFailed
 from lmdbredis.lobby import HandlerFailed, Lobby
 from lmdbredis.registry import TABLE
 from lmdbredis.resp import NO_REPLY, OK, QUEUED, encode2
+from lmdbredis.store import NoRoom
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +105,7 @@ class Runs(Lobby):
         before_ns = self.clock()
         try:
             values = self._run(command, [words for _, asked in parts for words in asked], parts)
-        except (SyncFailed, DiskFull):
+        except (SyncFailed, *NoRoom):
             raise
         except Exception as error:
             log.exception("%s failed: nothing of it is kept", command.name)

@@ -60,13 +60,14 @@ _REPLAY_ROWS: Final = 200_000  # rows of the log that are held in memory while i
 _HELD_ROWS: Final = 200_000
 _HELD_BYTES: Final = 256 << 20
 
-EngineFull = (lmdb.MapFullError, lmdb.DiskError)  # no room in the map or on the disk
+_EngineFull = (lmdb.MapFullError, lmdb.DiskError)  # no room in the map or on the disk
+NoRoom = (DiskFull, *_EngineFull)  # what is raised where there is none: `Table` leaves the engine's errors as they are
 _FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})  # law 5
 
 
 def _failure(error: lmdb.Error) -> DiskFull | SyncFailed:
     """Return what an error of the engine means: no room for now, or an engine that cannot be trusted any more."""
-    if isinstance(error, (*EngineFull, lmdb.ReadersFullError)) or getattr(error, "code", 0) in _FULL_CODES:
+    if isinstance(error, (*_EngineFull, lmdb.ReadersFullError)) or getattr(error, "code", 0) in _FULL_CODES:
         return DiskFull(str(error))
     return SyncFailed(f"the engine failed: {error}")
 

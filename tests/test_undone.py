@@ -7,16 +7,21 @@ element goes to nobody who has gone. Driven by hand on an engine where chance wo
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING
 
+import lmdb
 import pytest
 
+from lmdbredis import wal
 from lmdbredis.registry import TABLE, Context, command
 from lmdbredis.session import Gate, Session, Sessions
 from tests.client import pack
 from tests.crash import Engine
+from tests.servers import Lmdbredis
 from tests.several import converse, wait_until
+from tests.stores import HeldDisk, killed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,3 +164,57 @@ def test_who_has_gone_gets_nothing(ours: Server, requests: int):
         assert time.monotonic() < deadline
     assert client.call("RPUSH", "k", "v").value == 1
     assert client.call("LLEN", "k").value == 1
+
+
+# --- no room ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_map():
+    """Where the map has no room writes are refused as on a full disk, reads go on, and it is no failure of a command."""
+    with Lmdbredis("--map-size", "8mb") as server, server.connect() as client:
+        replies = []
+        for batch in range(40):
+            words = [word for number in range(200) for word in (f"k{batch * 200 + number}", "x" * 1000)]
+            replies.append(client.call("MSET", *words))
+        replies += client.pipeline([("SET", f"s{number}", "y" * 1000) for number in range(20)])
+        refused = [reply for reply in replies if reply.is_error]
+        assert len(refused) > 20
+        assert all(reply.value.startswith(b"MISCONF") for reply in refused)
+        assert client.call("GET", "k1").value == b"x" * 1000
+        assert client.call("DEBUG", "CHECK").value == b"OK"
+        assert "Traceback" not in server.log_path.read_text()
+
+
+def test_a_copy_without_room_whose_readers_wait(tmp_path: Path):
+    """A reader that waits is tried on a copy whose commit fails for want of room: the copy goes on, and he is served later."""
+    primary = Engine(tmp_path / "primary")
+    primary.run([b"XADD", b"s", b"1-1", b"a", b"b"])
+    disk = HeldDisk()
+    copy = Engine(killed(tmp_path / "primary", tmp_path / "copy"), disk)
+    copy.store.is_copy = True
+    copy.executor.look()
+    begin_lsn = copy.store.wal.end_lsn
+    assert copy.run([b"XREAD", b"BLOCK", b"0", b"STREAMS", b"s", b"$"]) == []
+
+    def follow(entry: bytes) -> None:
+        primary.run([b"XADD", b"s", entry, b"a", b"b"])
+        records = wal.read(tmp_path / "primary" / "wal", copy.store.wal.end_lsn)
+        copy.executor.follow(list(records), copy.clock_ms * 1000)
+
+    disk.commits.clear()
+    disk.commits_fail = lmdb.DiskError("no room, says the test")
+    copy.store.dirty_rows = 1
+    copy.store.begin_commit()
+    threading.Timer(0.05, disk.commits.set).start()
+    follow(b"2-1")
+    assert copy.store.wal.end_lsn > begin_lsn
+    assert copy.executor.refusal is not None
+    disk.commits_fail = None
+    follow(b"3-1")
+    heard, _ = copy.executor.take_heard()
+    faults = copy.check()
+    primary.close()
+    copy.close(checkpoint=False)
+
+    assert [b"2-1" in session.output and b"3-1" in session.output for session in heard] == [True]
+    assert faults == []
