@@ -63,7 +63,7 @@ class Barrier:
             self._passing = [one for one in sessions if _asks_for_no_data(one) and not self.is_waiting(one)]
 
     def must_wait(self) -> bool:
-        """Tell whether replies made now have to wait. Raises SyncFailed."""
+        """Tell whether replies made now have to wait; where they need only a sync that is quick of late, it is done here. Raises SyncFailed."""
         server = self._server
         store, config = server.store, server.config
         # The log may be safe already, but those before have not left yet.

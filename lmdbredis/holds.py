@@ -74,7 +74,7 @@ class Hold:
         """Let checkpoints be made again; `why`, if nobody asked for that."""
         self.forget()
         self.lsn, self.left_ms, self.ended = 0, 0, why
-        store.release()
+        store.end_hold()
 
     def is_over(self, clock_ms: int, limit_ms: int) -> bool:
         """Tell whether it has lasted longer than it may."""

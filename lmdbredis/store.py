@@ -123,7 +123,7 @@ class Store:
             self.diverged = install.finish(directory, self.disk)  # where the log is kept that another state replaced
             self._open(replid, map_bytes, segment_bytes)
         except BaseException as error:
-            self._release()
+            self._close_all()
             if isinstance(error, lmdb.Error):
                 raise StorageError(f"data.mdb cannot be opened: {error}. `lmdbredis check DIR` tells more") from error
             raise
@@ -190,9 +190,9 @@ class Store:
             else:
                 self._wait_for_commit()
         finally:
-            self._release()
+            self._close_all()
 
-    def _release(self) -> None:
+    def _close_all(self) -> None:
         """Give back everything that is open; what is not in the log is forgotten. Raises SyncFailed."""
         with suppress(DiskFull, SyncFailed):
             self._wait_for_commit()
@@ -521,7 +521,7 @@ class Store:
 
     def checkpoint(self) -> None:
         """Commit and sync everything, here and now, which ends a hold. Raises DiskFull, SyncFailed."""
-        self.release()
+        self.end_hold()
         self._wait_for_commit()
         self.begin_commit()
         self._wait_for_commit()
@@ -534,11 +534,11 @@ class Store:
             self._finish_sync()
 
     def hold(self) -> None:
-        """Hold checkpoints: CONTROL's snapshot, and the log from there on but for its end, stand still until `release`."""
+        """Hold checkpoints: CONTROL's snapshot, and the log from there on but for its end, stand still until `end_hold`."""
         self.is_held = True
         self.wal.begin_growing()
 
-    def release(self) -> None:
+    def end_hold(self) -> None:
         """Hold checkpoints no more."""
         self.is_held = self.wal.grows = False
 

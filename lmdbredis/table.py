@@ -5,6 +5,17 @@ processor's cache from the read before: that halves what it costs to gather rows
 against 3.7 us for a random SET). While that transaction is being committed it cannot be touched: then the last commit is
 read, and everything younger is in the `overlay`, a dictionary, from which it goes into the next transaction bit by bit.
 
+Where a row is, besides the log (a lazy table's rows are in the overlay until a commit takes them)::
+
+    put                                   batch            LMDB shows it
+    logged                                fresh            LMDB shows it
+    its commit begins                     overlay
+    its commit is done                                     LMDB shows it
+
+    put while another commit is on its way    batch, overlay
+    logged                                    fresh, overlay
+    that commit is done, and it is drained    fresh        LMDB shows it
+
 Laws: whoever reads in order settles first, if there is an overlay, but for `take_keys_at_once`; `batch` is what the next record of the log will hold;
 nothing here knows what rows mean.
 
