@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.results import RESULTS
 
 ORDER = (
-    "throughput", "always", "order", "restart", "failover", "latency", "larger_than_memory", "expiry", "backup", "inspection",
+    "throughput", "always", "floor", "order", "restart", "failover", "latency", "larger_than_memory", "expiry", "backup", "inspection",
     "scripts", "streams", "fanout", "waiting", "replication",
 )  # fmt: skip
 COMMANDS_SHOWN = 6  # more are folded
