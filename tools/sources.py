@@ -102,7 +102,8 @@ class Directory:
         try:
             if control is not None and self._lock_fd >= 0 and self._newest(control) != control.txnid:
                 self._copy = Promised(directory, control)
-                self._hold_segments(self._copy.lsn)
+                if not self._hold_segments(self._copy.lsn):
+                    raise _log_is_missing(self._copy.lsn)
             else:
                 self._unlock()
                 self._reader = ReadOnly(directory)
@@ -129,15 +130,15 @@ class Directory:
             if self._hold_segments(copy.lsn) or not needs_log:
                 return copy
             copy.close()
-        raise StorageError(f"the log does not reach back to {copy.lsn:016x}: segments are missing")
+        raise _log_is_missing(copy.lsn)
 
     def _hold_segments(self, lsn: int) -> bool:
-        """Open the segments from the one that holds the log at `lsn` on; tell whether they are there."""
+        """Open the segments from the one that holds the log at `lsn` on; tell whether they are there, and reach it (as a start asks)."""
         bases = wal.segments(self._log) if self._log.is_dir() else []
         held = [base for base in bases if base <= lsn]
-        if not held:
-            return False
         try:
+            if not held or not wal.reaches(self._log, lsn):
+                return False
             for base in bases[len(held) - 1 :]:
                 if base not in self._segments:
                     self._segments[base] = os.open(wal.segment_path(self._log, base), os.O_RDONLY)
@@ -191,6 +192,10 @@ class Directory:
             os.close(fd)
         self._segments = {}
         self._unlock()
+
+
+def _log_is_missing(lsn: int) -> StorageError:
+    return StorageError(f"the log does not reach back to {lsn:016x}: segments are missing")
 
 
 def write_compact(copy: Copy, target: Target, tell: Tell) -> None:
