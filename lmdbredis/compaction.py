@@ -4,8 +4,8 @@ Theory. The operator's tool makes a compact copy of a snapshot in ``DIR/compact`
 and says so with a signal (SIGUSR2). The server then exchanges the files as it does with any new state (`install`) and takes what is
 missing from its own log, as at a start: that takes milliseconds, and nobody's connection is lost but a replica's, which goes on.
 
-Laws: the log stays where it is, and must reach back to where the copy ends; otherwise nothing is done. What was made is gone
-afterwards, whether it was taken or not.
+Laws: the log stays where it is, and must reach back to where the copy ends; otherwise nothing is done. It is on disk up to there
+before the copy is sealed. What was made is gone afterwards, whether it was taken or not.
 
 It belongs to the server's room: one room, several files.
 """
@@ -63,6 +63,7 @@ def _refuse_if_late(store: Store, lsn: int) -> None:
 
 def _seal(store: Store, place: Path, control: control_file.Control) -> None:
     """Make the copy the new state. Raises DiskFull, SyncFailed, OSError: then it is not."""
+    store.wal.sync()  # the log first: a copy of the newest commit may be ahead of it, and CONTROL will name it
     own = store.control
     fresh = install.begin(store.directory)
     (place / "data.mdb").rename(fresh / "data.mdb")

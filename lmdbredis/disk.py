@@ -8,7 +8,8 @@ There are two ways to fail. `DiskFull`: there is no room (or no file descriptor,
 of what was asked counts. `SyncFailed`: a sync failed, or a write did for any other reason; what is on disk is unknown.
 
 The points that `reached` names, in the order of a row's way: ``wal.rotate wal.rotated wal.appended``, ``commit committed``,
-``sync synced control.written``, and of recovery ``restore replay repair``.
+``sync synced control.written``; of a new state that takes the place of the old one (see `install`) ``install.sealed install.data
+install.old install.wal install.done``; and of recovery ``restore replay repair``.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ Sub-databases (`Table`, the number is what WAL records use)::
 ``*`` LMDB keys end at 511 bytes, Redis's do not. A name of more than `NAME_BYTES_MAX` bytes is stored as its first
 `PREFIX_BYTES` bytes and a 16-byte digest of the whole; the row's value then carries the whole bytes. Such a stored name
 is the only one of `LONG_NAME_BYTES` bytes, so long and short never meet. Rows whose names share a prefix of `PREFIX_BYTES`
-stand together, in digest order; whoever needs exact order sorts that group by the whole bytes (`store.Table.ordered`).
+stand together, in digest order; whoever needs exact order sorts that group by the whole bytes (`datatypes.zsets_ranges`).
 
 The cell of a key::
 

@@ -131,6 +131,8 @@ class Store:
     def _open(self, replid: str, map_bytes: int, segment_bytes: int) -> None:
         """Open everything behind the lock, and recover. Raises StorageError, DiskFull, SyncFailed, or what the engine raises."""
         self.control = install.restore(self.directory, self.disk) or control_file.Control(replid)
+        with suppress(OSError):  # whoever pins a snapshot from now on can tell that this opening went back before
+            os.write(self._lock_fd, b"\n")
         self._env = lmdb.open(
             str(self.directory), map_size=map_bytes, max_dbs=32, sync=False, metasync=False,
             readahead=False, meminit=False, max_readers=READERS_MAX,
@@ -169,7 +171,7 @@ class Store:
             ) from None
         with suppress(OSError):  # a full disk: the number is for people, the lock is what counts
             os.ftruncate(fd, 0)
-            os.pwrite(fd, str(os.getpid()).encode(), 0)
+            os.write(fd, str(os.getpid()).encode())
         return fd
 
     def _read_lsn(self) -> int:

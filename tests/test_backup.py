@@ -127,6 +127,45 @@ def test_killed_store(tmp_path: Path):
     assert ([], expected) == (found.faults, found.state)
 
 
+def lost(log: Path) -> None:
+    shutil.rmtree(log)
+
+
+def without_segments(log: Path) -> None:
+    for base in wal.segments(log):
+        wal.segment_path(log, base).unlink()
+
+
+def emptied(log: Path) -> None:
+    for base in wal.segments(log):
+        wal.segment_path(log, base).write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [lost, without_segments, emptied])
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_killed_store_without_its_log(
+    tmp_path: Path, damage: Callable[[Path], None], is_ahead: bool, capsys: pytest.CaptureFixture[str]
+):
+    """A killed store whose log is gone is refused as a start refuses it, whether it was ahead of CONTROL or not; nothing is left."""
+    engine = fill(tmp_path / "store", 30)
+    engine.store.checkpoint()
+    engine.run([b"SET", b"later", b"v"])
+    if is_ahead:
+        engine.store.begin_commit()
+        while engine.store.is_committing:
+            engine.store.poll()
+    killed = tmp_path / "killed"
+    shutil.copytree(tmp_path / "store", killed, ignore=shutil.ignore_patterns("LOCK", "lock.mdb"))
+    engine.close(checkpoint=False)
+    damage(killed / "wal")
+    with pytest.raises(StorageError, match="the log ends before"):
+        recover_copy(killed, tmp_path)
+    assert main(["backup", str(killed), str(tmp_path / "copy")]) == 2
+
+    assert "the log does not reach" in capsys.readouterr().err
+    assert not list(tmp_path.glob("copy*"))
+
+
 def test_bare_copy_as_source(made: Path, tmp_path: Path):
     """A directory with nothing but data.mdb, as mdb_copy makes it, can be started, backed up and restored."""
     bare = tmp_path / "bare"

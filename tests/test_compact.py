@@ -8,19 +8,21 @@ import shutil
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lmdbredis import control_file, wal
+from lmdbredis import compaction, control_file, install, wal
 from lmdbredis import format as fmt
 from lmdbredis.disk import Disk
+from lmdbredis.errors import SyncFailed
 from tests.client import Disconnected
-from tests.crash import Engine, recover
+from tests.crash import Engine, FaultyDisk, PowerDisk, recover
 from tests.replicas import Family, control, info, wait_for
 from tests.servers import Lmdbredis
 from tests.test_backup import fill, run_and_kill
-from tools import compact
+from tools import compact, verify
 from tools.main import main
 
 if TYPE_CHECKING:
@@ -176,6 +178,82 @@ def test_refused_beside_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert not (data / "compact").exists()
         load.end()
         assert has_all(server, load)
+
+
+class CutAtSeal(PowerDisk):
+    """A disk that loses power when a new state has been sealed; the harshest way."""
+
+    def __init__(self, source: Path, target: Path) -> None:
+        super().__init__()
+        self._source = source
+        self._target = target
+
+    def reached(self, point: str) -> None:
+        """Show what is on disk by now."""
+        if point == "install.sealed":
+            self.cut(self._source, self._target, random.Random(1), harshest=True)
+
+
+def ready_copy(engine: Engine) -> control_file.Control:
+    """Make the compact copy of a commit that no sync has followed, as the tool leaves it; return its CONTROL."""
+    for number in range(200):
+        engine.run([b"SET", b"unsynced%d" % number, b"v" * 1000])
+    engine.store.begin_commit()
+    while engine.store.is_committing:
+        engine.store.poll()
+    place = install.compact(engine.directory)
+    (place / "wal").mkdir(parents=True)
+    copy = engine.store.copy()
+    with (place / "data.mdb").open("xb") as file:
+        copy.compact_into(file.fileno())
+    copy.close()
+    found = verify.look(place, rows=False)
+    control = control_file.Control(
+        "a" * 40, lsn=found["lsn"], txnid=found["txnid"], meta_body=bytes.fromhex(found["meta_body"])
+    )
+    (place / "CONTROL").write_bytes(control_file.pack(control))
+    assert control.lsn > engine.store.wal.synced_lsn
+    return control
+
+
+def taken(engine: Engine) -> list[BaseException]:
+    """Let a server of this store take the compact copy, but for the exchange itself; return what it died of."""
+    deaths: list[BaseException] = []
+    server: Any = SimpleNamespace(
+        store=engine.store, role=SimpleNamespace(following=None), exchange=lambda: None, die=deaths.append
+    )
+    compaction.take(server)
+    return deaths
+
+
+def test_log_first(tmp_path: Path):
+    """Power is lost just after a copy was sealed: the log is on disk up to where the copy ends, without a hole, and has every write."""
+    disk = CutAtSeal(tmp_path / "store", tmp_path / "cut")
+    engine = Engine(tmp_path / "store", disk)
+    began_lsn, expected_lsn = engine.store.control.lsn, ready_copy(engine).lsn
+    disk.trust(install.compact(tmp_path / "store"))
+    expected = engine.dump()
+    assert taken(engine) == []
+    engine.close(checkpoint=False)
+    disk.close()
+
+    assert list(wal.read(tmp_path / "cut" / "wal", began_lsn, expected_lsn))[-1].end_lsn == expected_lsn
+    found = recover(tmp_path / "cut")
+    assert ([], expected) == (found.faults, found.state)
+
+
+def test_log_that_cannot_be_synced(tmp_path: Path):
+    """The log's sync fails when a copy is to be taken: that is final, and nothing was sealed."""
+    disk = FaultyDisk()
+    engine = Engine(tmp_path / "store", disk)
+    ready_copy(engine)
+    disk.syncs_fail = True
+    deaths = taken(engine)
+    disk.syncs_fail = False
+    engine.close(checkpoint=False)
+
+    assert [SyncFailed] == list(map(type, deaths))
+    assert not (tmp_path / "store" / "incoming").exists()
 
 
 @pytest.mark.slow

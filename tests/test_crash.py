@@ -507,7 +507,7 @@ def test_second_server(directory: Path, tmp_path: Path):
         assert client.call("DEBUG", "CHECK").value == b"OK"
         assert pidfile.read_text().strip() == str(one.pid)
         with (directory / "LOCK").open() as file:
-            assert file.read() == str(one.pid)
+            assert file.read() == f"{one.pid}\n"
     assert not pidfile.exists()
 
 

@@ -165,6 +165,21 @@ def test_names_are_words():
     assert sorted(set(found)) == []
 
 
+def test_points_of_the_disk_are_listed():
+    """The disk's docstring lists every point that the server's code reaches, and no other."""
+    pattern = re.compile(r'\breached\("([\w.]+)"\)')
+    reached = {
+        point
+        for name in modules()
+        if name.startswith("lmdbredis/")
+        for point in pattern.findall((ROOT / name).read_text(encoding="utf-8"))
+    }
+    text = (ast.get_docstring(modules()["lmdbredis/disk.py"]) or "").partition("The points that `reached` names")[2]
+    listed = {point for part in re.findall(r"``([^`]+)``", text) for point in part.split()}
+
+    assert reached == listed
+
+
 def test_top_level_is_fixed():
     """The top level holds what the README's map shows and nothing else."""
     wanted = {

@@ -10,6 +10,7 @@ Laws:
    no ``DEST``. The next backup to the same place clears the remains away.
 2. The source is not touched, and its server neither waits nor holds checkpoints: only the snapshot's pages are not reused meanwhile.
 3. Where the bytes come from is one class (`sources`, `remote`); everything else is the same for all.
+4. What is found in the copy is what was copied, else there is no backup. Beside a server that is restarted meanwhile it is made again.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from lmdbredis.config import VERSION
 from lmdbredis.errors import StorageError
 
 from . import copying, manifest, verify
-from .sources import lock, open_source
+from .sources import Restarted, lock, open_source
 
 if TYPE_CHECKING:
     import argparse
 
     from .sources import Source
 
+_TRIES: Final = 3  # a server that is restarted more often has other troubles
 _OURS: Final = frozenset({"data.mdb", "lock.mdb", "CONTROL", "LOCK", "wal", manifest.NAME})  # in a backup
 
 
@@ -64,6 +66,27 @@ def run(given: argparse.Namespace) -> int:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StorageError(f"{given.target} is there already")
     copying.step_back()
+    for tries in range(1, _TRIES + 1):
+        try:
+            found = _backup(given, target)
+            break
+        except Restarted:
+            if tries == _TRIES:
+                raise
+    if found["faults"]:
+        for fault in found["faults"]:
+            print(f"broken: {fault}")
+        print(f"No backup was made: {given.source} is broken. Keep it, and restore the last good backup.")
+        return 1
+    print(verify.told(manifest.read(target)))
+    print(
+        f"copied in {found['copied_s']:.2f} s, checked in {found['checked_s']:.2f} s{' but for the rows' if given.quick else ''}"
+    )
+    return 0
+
+
+def _backup(given: argparse.Namespace, target: Path) -> dict[str, Any]:
+    """Make the backup and return what was found in it; nothing is left if there are faults. Raises StorageError, Damaged, OSError; Restarted."""
     source = open_source(given.source)
     partial = target.with_name(f"{target.name}.partial")
     try:
@@ -71,11 +94,8 @@ def run(given: argparse.Namespace) -> int:
         try:
             found = _make(source, partial, compact=given.compact, rows=not given.quick)
             if found["faults"]:
-                for fault in found["faults"]:
-                    print(f"broken: {fault}")
-                print(f"No backup was made: {given.source} is broken. Keep it, and restore the last good backup.")
                 shutil.rmtree(partial)
-                return 1
+                return found
             (partial / "LOCK").unlink()
             copying.sync_directory(partial)
             partial.rename(target)
@@ -87,11 +107,7 @@ def run(given: argparse.Namespace) -> int:
             os.close(lock_fd)
     finally:
         source.close()
-    print(verify.told(manifest.read(target)))
-    print(
-        f"copied in {found['copied_s']:.2f} s, checked in {found['checked_s']:.2f} s{' but for the rows' if given.quick else ''}"
-    )
-    return 0
+    return found
 
 
 def _begin(partial: Path) -> int:
@@ -126,6 +142,7 @@ def _make(source: Source, partial: Path, *, compact: bool, rows: bool) -> dict[s
             target.abandon()
     copied_s = time.monotonic()
     found = verify.look(partial, rows=rows)
+    found["faults"] += _compared(source, found)
     if not wal.segments(log):
         copying.write_file(wal.segment_path(log, found["lsn"]), fmt.pack_segment_header(found["lsn"]))
     for base in wal.segments(log):
@@ -142,6 +159,16 @@ def _make(source: Source, partial: Path, *, compact: bool, rows: bool) -> dict[s
     copying.sync_directory(log)
     copying.write_file(partial / manifest.NAME, said.text().encode())
     return found | {"copied_s": copied_s - began_s, "checked_s": time.monotonic() - copied_s}
+
+
+def _compared(source: Source, found: dict[str, Any]) -> list[str]:
+    """Return what is wrong if the copy shows another snapshot than the one that was copied (law 4)."""
+    txnid = found["txnid"] if source.txnid is None else source.txnid
+    if (found["lsn"], found["txnid"]) == (source.lsn, txnid):
+        return []
+    return [
+        f"the copy shows snapshot {found['txnid']} at lsn {found['lsn']:016x}, though snapshot {txnid} at lsn {source.lsn:016x} was copied"
+    ]
 
 
 def _entry(path: Path) -> dict[str, Any]:

@@ -51,12 +51,13 @@ class Server:
             found = _SNAPSHOT.match(answer)
             if found is None:
                 raise StorageError(f"{self._name} answers PSYNC with {answer}: it is no lmdbredis")
-            self.replid, self._lsn = found[1], int(found[2])
+            self.replid, self.lsn = found[1], int(found[2])
             self._log_bytes = self._size()
         except BaseException:
             self.close()
             raise
         self.size_bytes = 0  # it is told later
+        self.txnid: int | None = None  # it is not told
 
     # --- the wire ---------------------------------------------------------------------------------------------------------------
 
@@ -109,7 +110,7 @@ class Server:
         """See `sources.Source`."""
         if compact:
             raise StorageError("--compact needs the directory of the store: a server sends its pages as they are")
-        base, left = self._lsn - self._log_bytes, self._log_bytes
+        base, left = self.lsn - self._log_bytes, self._log_bytes
         with wal.segment_path(log, base).open("xb") as file:
             while left:
                 left -= file.write(self._bytes(left))
@@ -122,8 +123,8 @@ class Server:
 
     def write_log(self, log: Path, tell: Tell) -> None:
         """See `sources.Source`."""
-        incoming, at, raw = shipping.Incoming(self._lsn), self._lsn, bytearray()
-        file: BinaryIO = wal.segment_path(log, self._lsn - self._log_bytes).open("ab")
+        incoming, at, raw = shipping.Incoming(self.lsn), self.lsn, bytearray()
+        file: BinaryIO = wal.segment_path(log, self.lsn - self._log_bytes).open("ab")
         try:
             while incoming.lsn < self._until_lsn:
                 data = self._bytes(_PART_BYTES)

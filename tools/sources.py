@@ -5,10 +5,15 @@ read transaction (`snapshots`), so the server goes on and nothing is held. Of a 
 names, as a start would take it: what was committed later may not be whole; then the directory is locked, so that no start comes
 between. Segments of the log are opened before the pages are copied: whatever the server removes meanwhile, an open file stays.
 
+A pin holds only while the store stays open: an opening goes back to the snapshot that CONTROL names, and writes over the pages of later
+ones. So what was copied counts only if CONTROL named that snapshot when it was pinned, or if no store was opened between the pin and
+the end of the copy. An opening shows in LOCK (`mark`). Rejected: the process number that stands there; in a container it is always the same.
+
 Laws:
 
 1. Everything that was acknowledged before the source was opened is in what it gives.
 2. Nothing in the directory is changed, but for LMDB's table of readers.
+3. What may have been written over while it was copied is refused (`Restarted`); whoever asks again gets it of a later moment.
 """
 
 from __future__ import annotations
@@ -40,15 +45,26 @@ _PAUSE_S: Final = 0.05
 _LOOK_S: Final = 0.1
 _ADDRESS: Final = re.compile(r"(?P<host>[^/]*):(?P<port>\d{1,5})")
 
+Mark = tuple[int, int, bytes]  # of the file LOCK: its number, when it was written, what is in it
+
+
+class Restarted(StorageError):
+    """A store was opened in the directory while its pages were copied: they may be of two states. Later it may go well."""
+
 
 class Source(Protocol):
     """What a backup is made from."""
 
     replid: str  # the history's name
     size_bytes: int  # of data.mdb, as it will be
+    lsn: int  # the snapshot holds the log up to here
+    txnid: int | None  # LMDB's number of the snapshot in what was written; None = nobody knows before
 
     def write_data(self, target: Target, log: Path, tell: Tell, *, compact: bool) -> None:
-        """Write data.mdb into a new file, and into the directory `log` whatever of the log comes before it. Raises StorageError, OSError."""
+        """Write data.mdb into a new file, and into the directory `log` whatever of the log comes before it.
+
+        Raises StorageError, OSError; Restarted.
+        """
 
     def write_log(self, log: Path, tell: Tell) -> None:
         """Write the log from the snapshot to its end, as segments, into the directory. Raises StorageError, OSError."""
@@ -72,6 +88,7 @@ class Promised:
 
     def __init__(self, directory: Path, control: control_file.Control) -> None:
         self.lsn = control.lsn
+        self.txnid = control.txnid
         self.size_bytes = control_file.meta_file_bytes(control.meta_body)
         self.fd = os.open(directory / "data.mdb", os.O_RDONLY)
         pages = control_file.meta_pages(control.meta_body)
@@ -89,6 +106,7 @@ class Directory:
     """A directory as a source. Raises StorageError if there is nothing in it that can be copied."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._log = directory / "wal"
         self._data = directory / "data.mdb"
         self._reader: ReadOnly | None = None  # None: the store was killed
@@ -99,18 +117,25 @@ class Directory:
         # A store that was restored from a bare copy has no CONTROL yet: its backup begins a history.
         self.replid = control.replid if control is not None else os.urandom(20).hex()
         self._lock_fd = lock(directory, shared=True)
+        self._mark: Mark | None = None  # from before the pin; None: what was pinned cannot be written over
         try:
+            self._mark = mark(directory)
             if control is not None and self._lock_fd >= 0 and self._newest(control) != control.txnid:
                 self._copy = Promised(directory, control)
-                self._hold_segments(self._copy.lsn)
+                if not self._hold_segments(self._copy.lsn):
+                    raise _log_is_missing(self._copy.lsn)
             else:
                 self._unlock()
                 self._reader = ReadOnly(directory)
                 self._copy = self._copy_with_log(self._reader, needs_log=control is not None)
+                if control is not None and self._copy.meta_body == control.meta_body:
+                    self._mark = None
         except BaseException:
             self.close()
             raise
         self.size_bytes = self._copy.size_bytes
+        self.lsn = self._copy.lsn
+        self.txnid: int | None = self._copy.txnid
 
     def _newest(self, control: control_file.Control) -> int:
         """Return the number of the newest commit, 0 if the meta pages are not both whole."""
@@ -129,15 +154,15 @@ class Directory:
             if self._hold_segments(copy.lsn) or not needs_log:
                 return copy
             copy.close()
-        raise StorageError(f"the log does not reach back to {copy.lsn:016x}: segments are missing")
+        raise _log_is_missing(copy.lsn)
 
     def _hold_segments(self, lsn: int) -> bool:
-        """Open the segments from the one that holds the log at `lsn` on; tell whether they are there."""
+        """Open the segments from the one that holds the log at `lsn` on; tell whether they are there, and reach it (as a start asks)."""
         bases = wal.segments(self._log) if self._log.is_dir() else []
         held = [base for base in bases if base <= lsn]
-        if not held:
-            return False
         try:
+            if not held or not wal.reaches(self._log, lsn):
+                return False
             for base in bases[len(held) - 1 :]:
                 if base not in self._segments:
                     self._segments[base] = os.open(wal.segment_path(self._log, base), os.O_RDONLY)
@@ -149,6 +174,14 @@ class Directory:
 
     def write_data(self, target: Target, log: Path, tell: Tell, *, compact: bool) -> None:  # noqa: ARG002 -- as `Source` has it
         """See `Source`."""
+        try:
+            self._write(target, tell, compact=compact)
+        except StorageError:  # it may be for pages that were written over
+            self._refuse_if_opened()
+            raise
+        self._refuse_if_opened()
+
+    def _write(self, target: Target, tell: Tell, *, compact: bool) -> None:
         assert self._copy is not None
         if not compact:
             target.write(self._copy.head)
@@ -158,7 +191,13 @@ class Directory:
             raise StorageError(
                 "the store was killed, and its newest commit may not be whole: start and stop a server on it first"
             )
+        self.txnid = None  # the engine numbers it anew
         write_compact(self._copy, target, tell)
+
+    def _refuse_if_opened(self) -> None:
+        """Raise Restarted if a store was opened since the mark was taken (law 3)."""
+        if self._mark is not None and mark(self._directory) != self._mark:
+            raise Restarted(f"the server on {self._directory} was restarted meanwhile: try again")
 
     def write_log(self, log: Path, tell: Tell) -> None:
         """See `Source`. Of a segment that is being written, what is whole by now; of later ones, those that follow on it."""
@@ -193,6 +232,10 @@ class Directory:
         self._unlock()
 
 
+def _log_is_missing(lsn: int) -> StorageError:
+    return StorageError(f"the log does not reach back to {lsn:016x}: segments are missing")
+
+
 def write_compact(copy: Copy, target: Target, tell: Tell) -> None:
     """Write a snapshot without its free pages into a new file. Raises StorageError."""
     with ThreadPoolExecutor(1, "compact") as thread:
@@ -215,6 +258,13 @@ def lock(directory: Path, *, shared: bool = False) -> int:
         os.close(fd)
         return -1
     return fd
+
+
+def mark(directory: Path) -> Mark:
+    """Return what LOCK shows of the newest opening of the store: each writes it, whoever it is, and again when it goes back no more."""
+    with (directory / "LOCK").open("rb") as file:
+        status = os.fstat(file.fileno())
+        return status.st_ino, status.st_mtime_ns, file.read()
 
 
 def cut(log: Path, base: int) -> int:
