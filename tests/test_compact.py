@@ -250,7 +250,8 @@ def test_log_that_cannot_be_synced(tmp_path: Path):
     disk.syncs_fail = True
     deaths = taken(engine)
     disk.syncs_fail = False
-    engine.close(checkpoint=False)
+    with pytest.raises(SyncFailed):
+        engine.close(checkpoint=False)
 
     assert [SyncFailed] == list(map(type, deaths))
     assert not (tmp_path / "store" / "incoming").exists()
