@@ -97,7 +97,7 @@ class Failover:
                 self._give_up()
 
     def _is_meant(self, replica: Replica) -> bool:
-        return replica.state == ONLINE and self._target in {None, (replica.address, replica.port)}
+        return replica.is_known and self._target in {None, (replica.address, replica.port)}
 
     def _hand_over(self, address: Address) -> None:
         log.warning("Failover target is %s:%d", *address)

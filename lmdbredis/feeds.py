@@ -59,7 +59,7 @@ class Feed:
         self.replica = replica
         self.session: Session = replica.session
         self.outgoing: shipping.Outgoing | None = None  # of the log, once it is its turn
-        self.keep_lsn = 0  # where it is to begin
+        self.keep_lsn = 0  # where it is to begin, or began
         self.seen_lsn = -1  # how far it was at the last look
 
     @property
@@ -69,8 +69,8 @@ class Feed:
 
     @property
     def needed_lsn(self) -> int:
-        """Return where it goes on if the connection breaks now."""
-        return min(self.replica.lsn, self.outgoing.lsn) if self.outgoing is not None else self.keep_lsn
+        """Return where it goes on if the connection breaks now: at its first word behind a snapshot, or where that ends."""
+        return min(max(self.replica.lsn, self.keep_lsn), self.outgoing.lsn) if self.outgoing else self.keep_lsn
 
 
 class Feeds:
@@ -116,10 +116,12 @@ class Feeds:
         try:
             if self._can_continue(replid, lsn, last):
                 feed.outgoing = shipping.Outgoing(store.wal, lsn)
+                feed.keep_lsn = lsn
+                replica.acknowledge(lsn, 0, clock_ms())  # it has just said so
                 self.partial_syncs += 1
                 log.info("Partial resynchronization request from %s accepted, from lsn %016x", self._name(feed), lsn)
                 session.send(b"+CONTINUE %b\r\n" % store.control.replid.encode())
-                self._go_online(feed, lsn)
+                self._go_online(feed)
                 return
             self.refused_partial_syncs += known
             self.full_syncs += 1
@@ -179,7 +181,6 @@ class Feeds:
 
     def _copied(self, feed: Feed, copy: Copy, error: OSError | None) -> None:
         """Go on with the log, now that the snapshot has left."""
-        lsn = copy.lsn
         self.sent_bytes += copy.size_bytes
         copy.close()
         if self._by_session.get(feed.session) is not feed:  # it is gone
@@ -190,16 +191,19 @@ class Feeds:
             return
         log.info("Synchronization with replica %s succeeded", self._name(feed))
         try:
-            feed.outgoing = shipping.Outgoing(self._server.store.wal, lsn)
+            feed.outgoing = shipping.Outgoing(self._server.store.wal, copy.lsn)
         except (StorageError, OSError) as failure:
             log.warning("Replica %s cannot be fed: %s", self._name(feed), failure)
             feed.session.kill()
             return
-        self._go_online(feed, lsn)
+        feed.keep_lsn = copy.lsn
+        feed.replica.heard_ms = (
+            clock_ms()
+        )  # the snapshot is in the sockets' buffers: that the replica has it, it must say itself
+        self._go_online(feed)
 
-    def _go_online(self, feed: Feed, lsn: int) -> None:
+    def _go_online(self, feed: Feed) -> None:
         feed.replica.state = ONLINE
-        feed.replica.acknowledge(lsn, 0, clock_ms())
         self._lost.pop(self._name(feed), None)
         self._ship()
 
@@ -241,9 +245,11 @@ class Feeds:
                 self._timer = self._server.loop.call_later(_AGAIN_S, self._ship)
 
     def lag_bytes(self) -> int:
-        """Return how far the last of the replicas that are online is behind."""
+        """Return how far the last of the replicas that are online, and have said how far they are, is behind."""
         end_lsn = self._server.store.wal.end_lsn
-        return max((end_lsn - feed.replica.lsn for feed in self._by_session.values() if feed.outgoing), default=0)
+        return max(
+            (end_lsn - feed.replica.lsn for feed in self._by_session.values() if feed.replica.is_known), default=0
+        )
 
     def cron(self) -> None:
         """Look after replicas that are silent or do not read: once a second (law 2)."""
