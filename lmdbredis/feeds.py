@@ -59,7 +59,7 @@ class Feed:
         self.replica = replica
         self.session: Session = replica.session
         self.outgoing: shipping.Outgoing | None = None  # of the log, once it is its turn
-        self.keep_lsn = 0  # where it is to begin, or began
+        self.keep_lsn = 0  # where it begins
         self.seen_lsn = -1  # how far it was at the last look
 
     @property
@@ -69,7 +69,7 @@ class Feed:
 
     @property
     def needed_lsn(self) -> int:
-        """Return where it goes on if the connection breaks now: at its first word behind a snapshot, or where that ends."""
+        """Return where it goes on if the connection breaks now: where it began, until it has said more."""
         return min(max(self.replica.lsn, self.keep_lsn), self.outgoing.lsn) if self.outgoing else self.keep_lsn
 
 

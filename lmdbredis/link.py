@@ -118,7 +118,7 @@ class Link:
             self._close()
             following.become(CONNECT, clock_ms())
             self._server.role.apply()
-            self._server.role.failover.failed()
+            self._server.role.failover.link_ended()
             await asyncio.sleep(again_s)
 
     def _note(self, failure: str) -> None:
@@ -205,24 +205,30 @@ class Link:
         store = self._server.store
         lsn, last = store.wal.end_lsn, shipping.last_record(store.wal.directory, store.wal.end_lsn)
         words: tuple[str | int, ...] = () if last is None else last
+        failover = self._server.role.failover
         if self.following.takes_over and last is not None:
             words = (*words, "FAILOVER")
-        answer = (await self._ask("PSYNC", store.control.replid, lsn, *words)).decode("latin-1").split()
-        if found := _CONTINUE.fullmatch(" ".join(answer)):
-            self._take_history(found[1])
+            failover.asks()
+        answer = (await self._ask("PSYNC", store.control.replid, lsn, *words)).decode("latin-1").strip()
+        continues, resyncs = _CONTINUE.fullmatch(answer), _FULL_RESYNC.fullmatch(answer)
+        if not continues and not resyncs:
+            if answer.startswith("-"):
+                failover.refused(answer)
+            raise LinkFailed(f"it answers PSYNC with {answer}")
+        # The other server has taken over, whatever becomes of this link.
+        self.following.takes_over = False
+        failover.succeeded()
+        if continues:
+            self._take_history(continues[1])
             log.info("Successful partial resynchronization with master, from lsn %016x", lsn)
-        elif found := _FULL_RESYNC.fullmatch(" ".join(answer)):
-            replid, copy_lsn, replid2, replid2_lsn, first_lsn = found.groups()
+        elif resyncs:
+            replid, copy_lsn, replid2, replid2_lsn, first_lsn = resyncs.groups()
             lsn = await self._copy(
                 control_file.Control(replid, replid2, int(replid2_lsn), int(copy_lsn)), int(first_lsn)
             )
-        else:
-            raise LinkFailed(f"it answers PSYNC with {' '.join(answer)}")
         self.following.become(CONNECTED, clock_ms())
         self._noted = ""
-        self.following.takes_over = False
         self._server.role.apply()
-        self._server.role.failover.succeeded()
         self.want_events()
         self.acknowledge(always=True)
         await self._follow(shipping.Incoming(lsn))
