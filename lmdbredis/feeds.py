@@ -11,6 +11,7 @@ Laws:
 2. Who does not read is cut off: past the output-buffer limit of replicas if it takes nothing for a second, and after repl-timeout in
    any case.
 3. A replica's session gets nothing but this: its commands have no replies.
+4. Who is cut off gets nothing more, at once: the pages of his snapshot may be used again.
 
 It belongs to the server's room: one room, several files.
 """
@@ -22,6 +23,7 @@ import os
 import select
 import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis import format as fmt
@@ -59,6 +61,7 @@ class Feed:
         self.replica = replica
         self.session: Session = replica.session
         self.outgoing: shipping.Outgoing | None = None  # of the log, once it is its turn
+        self.sock: socket.socket | None = None  # through which a thread sends the snapshot, until it has ended
         self.keep_lsn = 0  # where it begins
         self.seen_lsn = -1  # how far it was at the last look
 
@@ -71,6 +74,18 @@ class Feed:
     def needed_lsn(self) -> int:
         """Return where it goes on if the connection breaks now: where it began, until it has said more."""
         return min(max(self.replica.lsn, self.keep_lsn), self.outgoing.lsn) if self.outgoing else self.keep_lsn
+
+    def cut(self) -> None:
+        """Send no more (law 4).
+
+        A thread that sends a snapshot has a descriptor of its own, so the connection would outlive the session's. Shut down, it takes
+        nothing any more: the thread ends with its next write, and nobody need wait for it, since what it has read before was pinned.
+        """
+        if self.outgoing is not None:
+            self.outgoing.close()
+        if self.sock is not None:
+            with suppress(OSError):  # the other side has closed it
+                self.sock.shutdown(socket.SHUT_RDWR)
 
 
 class Feeds:
@@ -149,10 +164,16 @@ class Feeds:
         copy = store.copy()
         try:
             base = feed.keep_lsn = shipping.segment_before(store.wal.directory, copy.lsn)
-            log_fd = os.open(wal.segment_path(store.wal.directory, base), os.O_RDONLY)
+            sock = socket.socket(fileno=os.dup(session.fd))
+            try:
+                log_fd = os.open(wal.segment_path(store.wal.directory, base), os.O_RDONLY)
+            except BaseException:
+                sock.close()
+                raise
         except BaseException:
             copy.close()
             raise
+        feed.sock, fd = sock, sock.fileno()
         control = store.control
         first_lsn = wal.segments(store.wal.directory)[0]
         head = f"+FULLRESYNC {control.replid} {copy.lsn} {control.replid2} {control.replid2_lsn} {first_lsn}\r\n"
@@ -161,7 +182,6 @@ class Feeds:
         )
         feed.replica.state = COPIES
         timeout_ms = server.config.repl_timeout_s * 1000
-        fd = os.dup(session.fd)
 
         def send() -> None:
             error: OSError | None = None
@@ -173,7 +193,6 @@ class Feeds:
             except OSError as failure:
                 error = failure
             finally:
-                os.close(fd)
                 os.close(log_fd)
             server.loop.call_soon_threadsafe(self._copied, feed, copy, error)
 
@@ -183,6 +202,9 @@ class Feeds:
         """Go on with the log, now that the snapshot has left."""
         self.sent_bytes += copy.size_bytes
         copy.close()
+        if feed.sock is not None:  # not in the thread: `cut` must not meet a number that is somebody else's by then
+            feed.sock.close()
+            feed.sock = None
         if self._by_session.get(feed.session) is not feed:  # it is gone
             return
         if error is not None:
@@ -280,8 +302,8 @@ class Feeds:
         if feed is None:
             return
         self._server.loop.call_soon(self._server.role.apply)
+        feed.cut()
         if feed.outgoing is not None:
-            feed.outgoing.close()
             kept_ms = self._server.config.repl_timeout_s * 1000
             self._lost[self._name(feed)] = feed.needed_lsn, clock_ms() + kept_ms
         log.warning("Connection with replica %s lost.", self._name(feed))
