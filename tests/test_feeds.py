@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmdbredis.shipping import last_record
 from tests.client import RawClient, pack
-from tests.replicas import client_role, control, wait_for
+from tests.replicas import client_role, control, info, offset, wait_for
 from tests.servers import Lmdbredis
 
 if TYPE_CHECKING:
@@ -56,6 +57,20 @@ def ask(client: RawClient, *words: object) -> bytes:
     return line
 
 
+def place(server: Lmdbredis) -> tuple[object, ...]:
+    """Return the words of a PSYNC that asks to go on where the server's log ends."""
+    lsn = offset(control(server))
+    last = last_record(server.dir / "wal", lsn)
+    assert last is not None
+    return info(control(server))["master_replid"], lsn, *last
+
+
+def receive(client: RawClient, size_bytes: int) -> None:
+    """Return when so many bytes have come."""
+    while len(client.buffer) < size_bytes:
+        client._receive()
+
+
 @pytest.mark.parametrize("words", [("CLIENT", "KILL", "TYPE", "replica"), ("DEBUG", "RELOAD")])
 def test_cut_in_the_middle_of_a_snapshot(words: tuple[str, ...], server: Lmdbredis, replica: RawClient):
     """Who is cut off gets nothing more of his snapshot, whose pages may be used again: he sees the end, and not the whole of it."""
@@ -66,3 +81,19 @@ def test_cut_in_the_middle_of_a_snapshot(words: tuple[str, ...], server: Lmdbred
 
     assert len(came) < VALUES << 20
     assert control(server).call("DEBUG", "CHECK").value == b"OK"
+
+
+def test_the_limit_of_other_clients_is_not_a_replicas(server: Lmdbredis, replica: RawClient):
+    """A replica that does not read for a moment may have more under way than other clients may."""
+    server.client().call("CONFIG", "SET", "client-output-buffer-limit", "normal 100kb 100kb 1")
+    asked = place(server)
+    assert ask(replica, *asked).startswith(b"+CONTINUE ")
+
+    def under_way_bytes() -> int:
+        text = control(server).call("CLIENT", "LIST", "TYPE", "replica").value.decode()
+        return int(text.partition(" omem=")[2].split()[0])
+
+    while under_way_bytes() < 1 << 19:
+        server.client().call("SET", "k0", b"w" * (1 << 20))
+    receive(replica, offset(control(server)) - asked[1])
+    server.client().call("CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0")
