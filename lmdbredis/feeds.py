@@ -120,6 +120,8 @@ class Feeds:
         server, store = self._server, self._server.store
         replica = server.executor.replicas.of(session)
         session.gate |= Gate.REPLICATES
+        if session in self._by_session:  # it asks again
+            self._by_session[session].cut()
         feed = self._by_session[session] = Feed(replica)
         server.loop.call_soon(server.role.apply)
         replica.heard_ms = clock_ms()

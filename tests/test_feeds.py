@@ -12,7 +12,7 @@ import pytest
 
 from lmdbredis.shipping import last_record
 from tests.client import RawClient, pack
-from tests.replicas import client_role, control, info, offset, wait_for
+from tests.replicas import client_role, control, info, offset, syncs, wait_for
 from tests.servers import Lmdbredis
 
 if TYPE_CHECKING:
@@ -97,3 +97,13 @@ def test_the_limit_of_other_clients_is_not_a_replicas(server: Lmdbredis, replica
         server.client().call("SET", "k0", b"w" * (1 << 20))
     receive(replica, offset(control(server)) - asked[1])
     server.client().call("CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0")
+
+
+def test_asked_again_on_the_same_connection(server: Lmdbredis, replica: RawClient):
+    """Each PSYNC ends what the one before it had begun."""
+    before, answered = open_files(server), syncs(server)[1]
+    for count in range(1, 21):
+        replica.send(pack(("PSYNC", *place(server))))
+        wait_for(lambda count=count: syncs(server)[1] == answered + count, "it to be answered")
+
+    assert open_files(server) <= before + 1  # the segment of the log that it is sent from
