@@ -59,6 +59,8 @@ class Link:
         self._acked = (-1, -1)  # lsn, on disk
         self._wants_sync = False  # the other server waits for what is on disk here
         self._received_bytes = 0  # by wires that are gone
+        self._last: shipping.LastRecord | None = None  # of the own log
+        self._last_of: tuple[wal.Wal, int] | None = None  # which log that was, and where it ended
         self._noted = ""  # why the link ended last
         self._is_stopped = False
         self._task = server.loop.create_task(self._run())
@@ -203,7 +205,7 @@ class Link:
     async def _go_on(self) -> None:
         """Ask for what is missing, and take it until the link breaks. Raises LinkFailed, StorageError, DiskFull, OSError."""
         store = self._server.store
-        lsn, last = store.wal.end_lsn, shipping.last_record(store.wal.directory, store.wal.end_lsn)
+        lsn, last = store.wal.end_lsn, self._last_record()
         words: tuple[str | int, ...] = () if last is None else last
         failover = self._server.role.failover
         if self.following.takes_over and last is not None:
@@ -232,6 +234,14 @@ class Link:
         self.want_events()
         self.acknowledge(always=True)
         await self._follow(shipping.Incoming(lsn))
+
+    def _last_record(self) -> shipping.LastRecord | None:
+        """Return the last record of the own log. It is looked for once: that reads a segment, and who is away is asked again and again."""
+        log_ = self._server.store.wal
+        if self._last_of != (log_, log_.end_lsn):
+            self._last = shipping.last_record(log_.directory, log_.end_lsn)
+            self._last_of = log_, log_.end_lsn
+        return self._last
 
     def _take_history(self, replid: str) -> None:
         """Call the history by the name that it has there."""
