@@ -179,6 +179,7 @@ class Role:
             self.apply()
         if self.failover.is_on:
             self.failover.look()
+            self._server.send_heard()  # no tick is under way that would: who waited for keys has been answered
         now_ms = clock_ms()
         if self.feeds and now_ms - self._beat_ms >= config.repl_ping_replica_period_s * 1000:
             self._beat_ms = now_ms

@@ -304,6 +304,31 @@ def test_failover_lets_go_first():
         assert have == [answer.value == b"OK" for answer in answers]
 
 
+def test_failover_answers_who_waits():
+    """Who waits for keys when a failover's time is up is answered at once, before any request that he has sent since."""
+    with Family(1) as family:
+        port = family.replica.port
+        clients = [family.primary.connect() for _ in range(20)]
+        for client in clients:
+            client.send(pack(("BLPOP", "none", 0)))
+        wait_for(lambda: blocked(family) == len(clients), "them to wait")
+        stall(family)
+        family.primary.client().call("SET", "k", "v")
+        asked = ("FAILOVER", "TO", "127.0.0.1", port, "FORCE", "TIMEOUT", 100)
+        assert family.primary.client().call(*asked).value == b"OK"
+        while not _readable(clients[0], 0.0005):
+            for client in clients:
+                client.send(pack(("PING",)))
+        answers = [client.read()[0].value for client in clients]
+        for client in clients:
+            client.close()
+
+        assert (
+            answers
+            == [b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"] * 20
+        )
+
+
 # --- min-replicas-to-write ------------------------------------------------------------------------------------------------------------
 
 NO_REPLICAS = b"NOREPLICAS Not enough good replicas to write."
