@@ -1,8 +1,11 @@
 """Failover: a replica takes this server's place because somebody wants it to, and nothing is lost: FAILOVER.
 
 Theory. Writes wait (a pause), until a replica has the whole log; then this server becomes that replica's replica, and says so in its
-first PSYNC, which is what makes the other one a server of its own. When the link is up, writes go on: there, and refused here. If
-the other says no, everything is as before.
+first PSYNC, which is what makes the other one a server of its own. When that has been answered, writes go on: there, and refused here.
+
+Laws: if the other says no, or cannot be asked, everything is as before. Once it has been asked, and its answer is lost, nobody knows
+what it is now: this server takes no writes and asks again, until it is answered or told to give up (FAILOVER ABORT); two servers that
+take writes would be worse than none.
 
 It belongs to the server's room: one room, several files.
 """
@@ -39,6 +42,7 @@ class Failover:
         self._target: Address | None = None  # None: whichever replica is first to have everything
         self._forces = False  # when the time is up, the target takes over with what it has
         self._until_ms = 0  # 0 = no limit
+        self._asked = 0  # how often the target was told to take over
 
     @property
     def is_on(self) -> bool:
@@ -97,12 +101,16 @@ class Failover:
                 self._give_up()
 
     def _is_meant(self, replica: Replica) -> bool:
-        return replica.state == ONLINE and self._target in {None, (replica.address, replica.port)}
+        return replica.is_known and self._target in {None, (replica.address, replica.port)}
 
     def _hand_over(self, address: Address) -> None:
         log.warning("Failover target is %s:%d", *address)
         self.state = IN_PROGRESS
         self._server.role.replicate(address, takes_over=True)
+
+    def asks(self) -> None:
+        """Take note that the other server is about to be told to take over."""
+        self._asked += 1
 
     def succeeded(self) -> None:
         """Take note that the other server has taken over."""
@@ -110,21 +118,37 @@ class Failover:
             log.warning("Failover complete: this server is a replica now")
             self._end()
 
-    def failed(self) -> None:
-        """Take note that the other server said no, or nothing: be as before."""
+    def refused(self, answer: str) -> None:
+        """Take note that the other server has answered with an error.
+
+        If an earlier answer was lost, it may have taken over since and be merely busy: then only a replica's word tells that it has not.
+        """
+        if self._asked <= 1 or answer.startswith(f"-{errors.NOT_CONNECTED_TO_MASTER}"):
+            self._failed()
+
+    def link_ended(self) -> None:
+        """Take note that the link to the other server has ended: if that was not asked yet, it cannot be."""
+        if not self._asked:
+            self._failed()
+
+    def _failed(self) -> None:
+        """Be as before."""
         if self.state == IN_PROGRESS:
             log.warning("Failover target refused or cannot be reached: this server stays what it was")
             self._server.role.replicate(None)
-            self._end()
+            if (
+                self._server.role.following is None
+            ):  # else there is no room for that: the link goes on, and ends here again
+                self._end()
 
     def _give_up(self) -> None:
         if self.state == IN_PROGRESS:
-            self.failed()
+            self._failed()
         elif self.state == WAITING:
             log.warning("Failover aborted")
             self._end()
 
     def _end(self) -> None:
-        self.state = NONE
+        self.state, self._asked = NONE, 0
         self._server.executor.unpause()
         self._server.wake()

@@ -11,6 +11,7 @@ Laws:
 2. Who does not read is cut off: past the output-buffer limit of replicas if it takes nothing for a second, and after repl-timeout in
    any case.
 3. A replica's session gets nothing but this: its commands have no replies.
+4. Who is cut off gets nothing more, at once: the pages of his snapshot may be used again.
 
 It belongs to the server's room: one room, several files.
 """
@@ -22,6 +23,7 @@ import os
 import select
 import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis import format as fmt
@@ -59,7 +61,8 @@ class Feed:
         self.replica = replica
         self.session: Session = replica.session
         self.outgoing: shipping.Outgoing | None = None  # of the log, once it is its turn
-        self.keep_lsn = 0  # where it is to begin
+        self.sock: socket.socket | None = None  # through which a thread sends the snapshot, until it has ended
+        self.keep_lsn = 0  # where it begins
         self.seen_lsn = -1  # how far it was at the last look
 
     @property
@@ -69,8 +72,20 @@ class Feed:
 
     @property
     def needed_lsn(self) -> int:
-        """Return where it goes on if the connection breaks now."""
-        return min(self.replica.lsn, self.outgoing.lsn) if self.outgoing is not None else self.keep_lsn
+        """Return where it goes on if the connection breaks now: where it began, until it has said more."""
+        return min(max(self.replica.lsn, self.keep_lsn), self.outgoing.lsn) if self.outgoing else self.keep_lsn
+
+    def cut(self) -> None:
+        """Send no more (law 4).
+
+        A thread that sends a snapshot has a descriptor of its own, so the connection would outlive the session's. Shut down, it takes
+        nothing any more: the thread ends with its next write, and nobody need wait for it, since what it has read before was pinned.
+        """
+        if self.outgoing is not None:
+            self.outgoing.close()
+        if self.sock is not None:
+            with suppress(OSError):  # the other side has closed it
+                self.sock.shutdown(socket.SHUT_RDWR)
 
 
 class Feeds:
@@ -105,6 +120,8 @@ class Feeds:
         server, store = self._server, self._server.store
         replica = server.executor.replicas.of(session)
         session.gate |= Gate.REPLICATES
+        if session in self._by_session:  # it asks again
+            self._by_session[session].cut()
         feed = self._by_session[session] = Feed(replica)
         server.loop.call_soon(server.role.apply)
         replica.heard_ms = clock_ms()
@@ -116,10 +133,12 @@ class Feeds:
         try:
             if self._can_continue(replid, lsn, last):
                 feed.outgoing = shipping.Outgoing(store.wal, lsn)
+                feed.keep_lsn = lsn
+                replica.acknowledge(lsn, 0, clock_ms())  # it has just said so
                 self.partial_syncs += 1
                 log.info("Partial resynchronization request from %s accepted, from lsn %016x", self._name(feed), lsn)
                 session.send(b"+CONTINUE %b\r\n" % store.control.replid.encode())
-                self._go_online(feed, lsn)
+                self._go_online(feed)
                 return
             self.refused_partial_syncs += known
             self.full_syncs += 1
@@ -147,10 +166,16 @@ class Feeds:
         copy = store.copy()
         try:
             base = feed.keep_lsn = shipping.segment_before(store.wal.directory, copy.lsn)
-            log_fd = os.open(wal.segment_path(store.wal.directory, base), os.O_RDONLY)
+            sock = socket.socket(fileno=os.dup(session.fd))
+            try:
+                log_fd = os.open(wal.segment_path(store.wal.directory, base), os.O_RDONLY)
+            except BaseException:
+                sock.close()
+                raise
         except BaseException:
             copy.close()
             raise
+        feed.sock, fd = sock, sock.fileno()
         control = store.control
         first_lsn = wal.segments(store.wal.directory)[0]
         head = f"+FULLRESYNC {control.replid} {copy.lsn} {control.replid2} {control.replid2_lsn} {first_lsn}\r\n"
@@ -159,7 +184,6 @@ class Feeds:
         )
         feed.replica.state = COPIES
         timeout_ms = server.config.repl_timeout_s * 1000
-        fd = os.dup(session.fd)
 
         def send() -> None:
             error: OSError | None = None
@@ -171,7 +195,6 @@ class Feeds:
             except OSError as failure:
                 error = failure
             finally:
-                os.close(fd)
                 os.close(log_fd)
             server.loop.call_soon_threadsafe(self._copied, feed, copy, error)
 
@@ -179,9 +202,11 @@ class Feeds:
 
     def _copied(self, feed: Feed, copy: Copy, error: OSError | None) -> None:
         """Go on with the log, now that the snapshot has left."""
-        lsn = copy.lsn
         self.sent_bytes += copy.size_bytes
         copy.close()
+        if feed.sock is not None:  # not in the thread: `cut` must not meet a number that is somebody else's by then
+            feed.sock.close()
+            feed.sock = None
         if self._by_session.get(feed.session) is not feed:  # it is gone
             return
         if error is not None:
@@ -190,16 +215,19 @@ class Feeds:
             return
         log.info("Synchronization with replica %s succeeded", self._name(feed))
         try:
-            feed.outgoing = shipping.Outgoing(self._server.store.wal, lsn)
+            feed.outgoing = shipping.Outgoing(self._server.store.wal, copy.lsn)
         except (StorageError, OSError) as failure:
             log.warning("Replica %s cannot be fed: %s", self._name(feed), failure)
             feed.session.kill()
             return
-        self._go_online(feed, lsn)
+        feed.keep_lsn = copy.lsn
+        feed.replica.heard_ms = (
+            clock_ms()
+        )  # the snapshot is in the sockets' buffers: that the replica has it, it must say itself
+        self._go_online(feed)
 
-    def _go_online(self, feed: Feed, lsn: int) -> None:
+    def _go_online(self, feed: Feed) -> None:
         feed.replica.state = ONLINE
-        feed.replica.acknowledge(lsn, 0, clock_ms())
         self._lost.pop(self._name(feed), None)
         self._ship()
 
@@ -241,9 +269,11 @@ class Feeds:
                 self._timer = self._server.loop.call_later(_AGAIN_S, self._ship)
 
     def lag_bytes(self) -> int:
-        """Return how far the last of the replicas that are online is behind."""
+        """Return how far the last of the replicas that are online, and have said how far they are, is behind."""
         end_lsn = self._server.store.wal.end_lsn
-        return max((end_lsn - feed.replica.lsn for feed in self._by_session.values() if feed.outgoing), default=0)
+        return max(
+            (end_lsn - feed.replica.lsn for feed in self._by_session.values() if feed.replica.is_known), default=0
+        )
 
     def cron(self) -> None:
         """Look after replicas that are silent or do not read: once a second (law 2)."""
@@ -274,8 +304,8 @@ class Feeds:
         if feed is None:
             return
         self._server.loop.call_soon(self._server.role.apply)
+        feed.cut()
         if feed.outgoing is not None:
-            feed.outgoing.close()
             kept_ms = self._server.config.repl_timeout_s * 1000
             self._lost[self._name(feed)] = feed.needed_lsn, clock_ms() + kept_ms
         log.warning("Connection with replica %s lost.", self._name(feed))

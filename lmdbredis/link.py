@@ -59,6 +59,8 @@ class Link:
         self._acked = (-1, -1)  # lsn, on disk
         self._wants_sync = False  # the other server waits for what is on disk here
         self._received_bytes = 0  # by wires that are gone
+        self._last: shipping.LastRecord | None = None  # of the own log
+        self._last_of: tuple[wal.Wal, int] | None = None  # which log that was, and where it ended
         self._noted = ""  # why the link ended last
         self._is_stopped = False
         self._task = server.loop.create_task(self._run())
@@ -118,7 +120,7 @@ class Link:
             self._close()
             following.become(CONNECT, clock_ms())
             self._server.role.apply()
-            self._server.role.failover.failed()
+            self._server.role.failover.link_ended()
             await asyncio.sleep(again_s)
 
     def _note(self, failure: str) -> None:
@@ -203,29 +205,43 @@ class Link:
     async def _go_on(self) -> None:
         """Ask for what is missing, and take it until the link breaks. Raises LinkFailed, StorageError, DiskFull, OSError."""
         store = self._server.store
-        lsn, last = store.wal.end_lsn, shipping.last_record(store.wal.directory, store.wal.end_lsn)
+        lsn, last = store.wal.end_lsn, self._last_record()
         words: tuple[str | int, ...] = () if last is None else last
+        failover = self._server.role.failover
         if self.following.takes_over and last is not None:
             words = (*words, "FAILOVER")
-        answer = (await self._ask("PSYNC", store.control.replid, lsn, *words)).decode("latin-1").split()
-        if found := _CONTINUE.fullmatch(" ".join(answer)):
-            self._take_history(found[1])
+            failover.asks()
+        answer = (await self._ask("PSYNC", store.control.replid, lsn, *words)).decode("latin-1").strip()
+        continues, resyncs = _CONTINUE.fullmatch(answer), _FULL_RESYNC.fullmatch(answer)
+        if not continues and not resyncs:
+            if answer.startswith("-"):
+                failover.refused(answer)
+            raise LinkFailed(f"it answers PSYNC with {answer}")
+        # The other server has taken over, whatever becomes of this link.
+        self.following.takes_over = False
+        failover.succeeded()
+        if continues:
+            self._take_history(continues[1])
             log.info("Successful partial resynchronization with master, from lsn %016x", lsn)
-        elif found := _FULL_RESYNC.fullmatch(" ".join(answer)):
-            replid, copy_lsn, replid2, replid2_lsn, first_lsn = found.groups()
+        elif resyncs:
+            replid, copy_lsn, replid2, replid2_lsn, first_lsn = resyncs.groups()
             lsn = await self._copy(
                 control_file.Control(replid, replid2, int(replid2_lsn), int(copy_lsn)), int(first_lsn)
             )
-        else:
-            raise LinkFailed(f"it answers PSYNC with {' '.join(answer)}")
         self.following.become(CONNECTED, clock_ms())
         self._noted = ""
-        self.following.takes_over = False
         self._server.role.apply()
-        self._server.role.failover.succeeded()
         self.want_events()
         self.acknowledge(always=True)
         await self._follow(shipping.Incoming(lsn))
+
+    def _last_record(self) -> shipping.LastRecord | None:
+        """Return the last record of the own log. It is looked for once: that reads a segment, and who is away is asked again and again."""
+        log_ = self._server.store.wal
+        if self._last_of != (log_, log_.end_lsn):
+            self._last = shipping.last_record(log_.directory, log_.end_lsn)
+            self._last_of = log_, log_.end_lsn
+        return self._last
 
     def _take_history(self, replid: str) -> None:
         """Call the history by the name that it has there."""

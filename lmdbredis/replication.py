@@ -6,7 +6,7 @@ Theory. Every server has one log, and an address in it says how far a copy is. A
 
 Laws:
 
-1. What a replica has said never goes down while it is connected.
+1. What a replica has said never goes down while it is connected; what it has not said, it has not.
 2. A server that copies another takes no writes of its own (`Lobby.deny`); the address of its log's end is its offset.
 
 It knows no socket and no clock: times are told, in ms of a clock that never jumps.
@@ -45,7 +45,7 @@ class Replica:
         self.host = ""  # its address, if it says another than the one it comes from
         self.reads_log = False  # it is of our kind
         self.key_events = ""  # its setting for key events, and those of its own replicas
-        self.lsn = 0  # it has the log up to here
+        self.lsn = 0  # it has the log up to here; 0 = it has not said yet
         self.synced_lsn = 0  # and on disk up to here
         self.heard_ms = 0  # when it said so last
 
@@ -58,6 +58,11 @@ class Replica:
     def is_fed(self) -> bool:
         """Tell whether it gets the log, or a snapshot first."""
         return self.state != WAITS
+
+    @property
+    def is_known(self) -> bool:
+        """Tell whether it gets the log and has said how far it is: what was sent to it counts for nothing before."""
+        return self.state == ONLINE and self.lsn > 0
 
     def acknowledge(self, lsn: int, synced_lsn: int, clock_ms: int) -> None:
         """Take note of how far it says it is (law 1)."""
@@ -96,22 +101,20 @@ class Replicas:
 
     def having(self, lsn: int) -> int:
         """Return how many have the log up to `lsn`."""
-        return sum(replica.state == ONLINE and replica.lsn >= lsn for replica in self)
+        return sum(replica.is_known and replica.lsn >= lsn for replica in self)
 
     def having_synced(self, lsn: int) -> int:
         """Return how many have it on disk."""
-        return sum(replica.state == ONLINE and replica.synced_lsn >= lsn for replica in self)
+        return sum(replica.is_known and replica.synced_lsn >= lsn for replica in self)
 
     def synced_by(self, count: int) -> int:
         """Return up to where `count` of them have the log on disk, 0 if there are not so many."""
-        known = sorted((replica.synced_lsn for replica in self if replica.state == ONLINE), reverse=True)
+        known = sorted((replica.synced_lsn for replica in self if replica.is_known), reverse=True)
         return known[count - 1] if len(known) >= count else 0
 
     def good(self, clock_ms: int, lag_ms_max: int) -> int:
         """Return how many have been heard of lately."""
-        return sum(
-            replica.state == ONLINE and (not lag_ms_max or replica.lag_ms(clock_ms) <= lag_ms_max) for replica in self
-        )
+        return sum(replica.is_known and (not lag_ms_max or replica.lag_ms(clock_ms) <= lag_ms_max) for replica in self)
 
 
 class Following:

@@ -316,8 +316,6 @@ class RedisServer:
         timeout_ms = self.config.timeout_s * 1000
         for session in self.sessions:
             pending_bytes = session.unsent_bytes
-            if session.gate & Gate.REPLICATES:
-                continue  # the feeds look after them
             if self.limit_output(session, pending_bytes) or not timeout_ms or (session.gate and session.gate & _IDLES):
                 continue
             moved_bytes = session.received_bytes + session.sent_bytes - pending_bytes
@@ -328,6 +326,8 @@ class RedisServer:
 
     def limit_output(self, session: Session, pending_bytes: int) -> bool:
         """Cut off a client whose unread output is past its hard limit, or past the soft one for too long; tell whether it is past one."""
+        if session.gate & Gate.REPLICATES:  # the feeds look after them
+            return False
         limits = self.config.client_output_buffer_limit
         hard, soft, soft_s = limits.pubsub if session.gate & Gate.LISTENS else limits.normal
         is_past_hard, is_past_soft = 0 < hard < pending_bytes, 0 < soft < pending_bytes

@@ -146,6 +146,37 @@ def test_waiting_for_one_who_goes(family: Family):
     assert client.read()[0].value == 2
 
 
+def test_a_snapshot_that_has_left_does_not_count(family: Family):
+    """Who was sent a snapshot has nothing until he says so, be he asked for by WAIT, min-replicas-to-write or FAILOVER."""
+    primary = family.primary
+    client = primary.client()
+    family.wait()
+    for server in family.replicas:
+        lead(server)
+    wait_for(lambda: info(client)["connected_slaves"] == "0", "the replicas to be gone")
+    client.call("SET", "k", "v")
+    client.call("CONFIG", "SET", "min-replicas-to-write", 1)
+    client.call("SAVE")  # the snapshot has all that was written
+    before = primary.log_path.read_text().count("Synchronization with replica")
+    with primary.connect() as replica:
+        replica.call("REPLCONF", "listening-port", 5, "capa", "lmdbredis")
+        replica.send(pack(("PSYNC", "?", -1)))
+        wait_for(lambda: primary.log_path.read_text().count("Synchronization with replica") > before, "it to have left")
+        assert client.call("WAIT", 1, 50).value == 0
+        assert client.call("WAITAOF", 0, 1, 50).plain()[1] == 0
+        assert info(client)["min_slaves_good_slaves"] == "0"
+        assert "state=online,offset=0," in info(client)["slave0"]
+        assert client.call("FAILOVER", "TIMEOUT", 50).value == b"OK"
+        wait_for(lambda: info(client)["master_failover_state"] == "no-failover", "it to be over")
+        assert client.call("ROLE").plain()[0] == b"master"
+
+        replica.send(pack(("REPLCONF", "ACK", offset(client), "FACK", 0)))
+        wait_for(lambda: info(client)["min_slaves_good_slaves"] == "1", "it to be heard")
+        wait_for(lambda: client.call("SET", "k", "w").value == b"OK", "writes to be taken")
+        replica.send(pack(("REPLCONF", "ACK", offset(client))))
+        assert client.call("WAIT", 1, 5000).value >= 1
+
+
 # --- synchronous replicas -----------------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +304,31 @@ def test_failover_lets_go_first():
 
         assert all(answer.value == b"OK" or answer.value.startswith(b"READONLY") for answer in answers)
         assert have == [answer.value == b"OK" for answer in answers]
+
+
+def test_failover_answers_who_waits():
+    """Who waits for keys when a failover's time is up is answered at once, before any request that he has sent since."""
+    with Family(1) as family:
+        port = family.replica.port
+        clients = [family.primary.connect() for _ in range(20)]
+        for client in clients:
+            client.send(pack(("BLPOP", "none", 0)))
+        wait_for(lambda: blocked(family) == len(clients), "them to wait")
+        stall(family)
+        family.primary.client().call("SET", "k", "v")
+        asked = ("FAILOVER", "TO", "127.0.0.1", port, "FORCE", "TIMEOUT", 100)
+        assert family.primary.client().call(*asked).value == b"OK"
+        while not _readable(clients[0], 0.0005):
+            for client in clients:
+                client.send(pack(("PING",)))
+        answers = [client.read()[0].value for client in clients]
+        for client in clients:
+            client.close()
+
+        assert (
+            answers
+            == [b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"] * 20
+        )
 
 
 # --- min-replicas-to-write ------------------------------------------------------------------------------------------------------------
