@@ -101,7 +101,7 @@ class Barrier:
         waiting, self._waiting = self._waiting, deque()
         for _, sessions in waiting:
             for session in sessions:
-                session.kill()
+                _cut_off(session)
 
     def keep(self, sessions: list[Session], lsn: int) -> None:
         """Keep the replies of these sessions until the log is safe up to `lsn`."""
@@ -162,7 +162,7 @@ class Barrier:
                 if lsn <= safe_lsn:
                     self._send_first(session)
                 else:
-                    session.kill()
+                    _cut_off(session)
 
     # --- syncs --------------------------------------------------------------------------------------------------------------------
 
@@ -220,6 +220,13 @@ class Barrier:
         """End the sync thread."""
         self._waiting.clear()
         self._syncer.shutdown()
+
+
+def _cut_off(session: Session) -> None:
+    """Cut off a client whose replies must not leave any more."""
+    session.kept.clear()
+    session.kept_bytes = 0
+    session.kill()
 
 
 def _asks_for_no_data(session: Session) -> bool:
