@@ -125,6 +125,16 @@ def test_wal_from(store: Path, capsys: pytest.CaptureFixture[str]):
     assert lines == []
 
 
+@pytest.mark.parametrize("part", ["cat", "tail"])
+def test_wal_from_before_its_beginning(store: Path, capsys: pytest.CaptureFixture[str], part: str):
+    """A log that begins later than what is asked for is not broken: status 2."""
+    bases = wal.segments(store / "wal")
+    wal.segment_path(store / "wal", bases[0]).unlink()
+
+    assert main(["wal", part, str(store), "--from", f"{bases[0]:x}"]) == 2
+    assert f"the log begins at {bases[1]:016x}" in capsys.readouterr().err
+
+
 def test_wal_damaged(store: Path, capsys: pytest.CaptureFixture[str]):
     """Of a damaged log everything up to the damage is shown; then a line says where it is, and the status is 1."""
     records = list(wal.read(store / "wal", wal.segments(store / "wal")[0]))

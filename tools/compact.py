@@ -30,6 +30,7 @@ from lmdbredis.snapshots import ReadOnly
 from lmdbredis.store import Store
 
 from . import copying, verify
+from .options import refuse_no_store
 from .sources import cut, lock, write_compact
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def add_parser(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     """Compact a store and say what that gained; return the exit status. Raises StorageError, OSError."""
     directory: Path = given.directory
-    if not (directory / "data.mdb").exists():
-        raise StorageError(f"{directory} is not a store: there is no data.mdb in it")
+    refuse_no_store(directory)
     lock_fd = lock(directory)
     if lock_fd < 0:
         before, after = compact_beside(directory)

@@ -27,6 +27,7 @@ from lmdbredis.errors import StorageError
 from lmdbredis.snapshots import ReadOnly
 
 from . import copying
+from .options import refuse_no_store
 from .remote import Server
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ def open_source(word: str) -> Source:
     path = Path(word)
     if not path.exists() and (found := _ADDRESS.fullmatch(word)):
         return Server(found["host"].strip("[]") or "localhost", int(found["port"]))
-    if not (path / "data.mdb").exists():
-        raise StorageError(f"{path} is not a store: there is no data.mdb in it")
+    refuse_no_store(path)
     return Directory(path)
 
 

@@ -28,6 +28,7 @@ from lmdbredis.errors import StorageError
 from lmdbredis.snapshots import ReadOnly
 
 from .child import Damaged, Report
+from .options import refuse_no_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,8 +93,7 @@ class View:
 
     def __init__(self, directory: Path, report: Report | None = None, *, is_walk: bool = False) -> None:
         """Open; `is_walk` if most of the rows will be read."""
-        if not (directory / "data.mdb").exists():
-            raise StorageError(f"{directory} is not a store: there is no data.mdb in it")
+        refuse_no_store(directory)
         self._report = report
         self._directory = directory
         self.reader = ReadOnly(directory, is_walk=is_walk)
