@@ -100,9 +100,11 @@ class Copy:
             raise
 
     def compact_into(self, fd: int) -> None:
-        """Write the snapshot into an empty file, free pages left out. For a thread: it takes long. Raises StorageError."""
+        """Write the snapshot into an empty file, free pages left out. For a thread: it takes long. Raises StorageError, OSError."""
         try:
             self._env.copyfd(fd, compact=True, txn=self._transaction)
+        except lmdb.DiskError as error:
+            raise OSError(f"data.mdb cannot be copied: {error}") from error
         except lmdb.Error as error:
             raise StorageError(f"data.mdb cannot be copied: {error}") from error
 

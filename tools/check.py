@@ -21,7 +21,7 @@ from lmdbredis.snapshots import ReadOnly
 from .child import Damaged, Report, apart
 from .options import BROKEN, OK, add_command, add_json, refuse_no_store
 from .show import print_object, progress
-from .view import moment
+from .view import moment, refuse_newer
 from .wal import records
 
 if TYPE_CHECKING:
@@ -180,11 +180,9 @@ def _rows_in_a_child(directory: Path) -> dict[str, Any]:
 
 
 def _rows(directory: Path, report: Report) -> dict[str, Any]:
-    """Check the rows of the newest commit. Raises StorageError if it cannot be opened. In a child."""
+    """Check the rows of the newest commit. Raises StorageError if it cannot be opened, NewerFormat. In a child."""
     reader = ReadOnly(directory, is_walk=True)
-    version = reader.get(fmt.META, fmt.META_VERSION)
-    if version is not None:
-        fmt.refuse_newer(int.from_bytes(version, "big"), "data.mdb")
+    refuse_newer(reader)
     report.expect(sum(one["entries"] for one in reader.sizes().values()))
     found = {"lsn": reader.lsn, "txnid": reader.txnid, "faults": check(_Counted(reader, report))}
     reader.close()

@@ -1,6 +1,6 @@
 """Work that reads pages runs in a child: the engine trusts its pages, so a damaged one may end the process that reads it.
 
-Theory. The child is forked before anything of the store is open. It may print its answer for itself; what it returns, and how far it
+Theory. The child is forked before anything of the store is open, or it shares one snapshot that its parent holds and only reads it. It may print its answer for itself; what it returns, and how far it
 is, come to the parent through a pipe, a JSON text a line. The parent owns the terminal: it draws the progress, and it is
 there to say how the child ended.
 

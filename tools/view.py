@@ -88,6 +88,13 @@ def moment(directory: Path, from_lsn: int, lsn: int, txnid: int) -> Moment:
     return Moment(f"{from_lsn:016x}", f"{lsn:016x}", txnid, age_ms)
 
 
+def refuse_newer(reader: ReadOnly) -> None:
+    """Raise NewerFormat if a newer version wrote the rows."""
+    version = reader.get(fmt.META, fmt.META_VERSION)
+    if version is not None:
+        fmt.refuse_newer(int.from_bytes(version, "big"), "data.mdb")
+
+
 class View:
     """A store, open for reading. Raises StorageError if there is none, or it cannot be opened. In a child only (see `child`)."""
 
@@ -101,10 +108,9 @@ class View:
         self._renew_at_s = time.monotonic() + SLICE_MS / 1000
         self.now_ms = time.time_ns() // 1_000_000  # what has expired by now is no key
         row = self.get(fmt.META, fmt.META_DATABASES)
-        version = self.get(fmt.META, fmt.META_VERSION)
-        if version is None:
+        if self.get(fmt.META, fmt.META_VERSION) is None:
             raise StorageError(f"{directory} holds no rows of a store: its data.mdb is something else")
-        fmt.refuse_newer(int.from_bytes(version, "big"), "data.mdb")
+        refuse_newer(self.reader)
         self.keyspaces = fmt.unpack_databases(row) if row is not None else {}  # by the database's number
 
     def __enter__(self) -> Self:
