@@ -21,7 +21,7 @@ import uvloop
 
 from lmdbredis import commands, errors, registry
 from lmdbredis.config import VERSION, Config, ConfigError
-from lmdbredis.directive_kinds import to_bytes, to_text
+from lmdbredis.directive_kinds import to_bytes
 from lmdbredis.disk import CRASH_AT, CrashingDisk, Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.measures import clients_max
@@ -66,7 +66,8 @@ def _read(path: str) -> bytes:
 
 def _take_safety_seriously(config: Config) -> None:
     """Do what the configuration wants for safety's sake. Raises ConfigError for what this server would not do."""
-    for name, *rules in config.users:
+    for user in config.users:
+        name, *rules = user
         password = to_bytes(config.requirepass)
         passwords = {f">{config.requirepass}", "#" + hashlib.sha256(password).hexdigest()} if password else {"nopass"}
         given = set(rules)
@@ -75,12 +76,12 @@ def _take_safety_seriously(config: Config) -> None:
             or not given <= _PLAIN_RULES | passwords
             or not all(given & needed for needed in (*_NEEDED_RULES, passwords))
         ):
-            raise ConfigError(errors.NO_USERS % name)
-    for name_, new_name in config.renames:
+            raise ConfigError.at_line(*config.places[user], errors.NO_USERS % name)
+    for rename in config.renames:
         try:
-            registry.rename(name_, new_name)
+            registry.rename(*rename)
         except LookupError as error:
-            raise ConfigError(f"rename-command {to_text(name_)}: {error}") from None
+            raise ConfigError.at_line(*config.places[rename], str(error)) from None
 
 
 def _is_supervised(config: Config) -> bool:
