@@ -20,7 +20,7 @@ from lmdbredis.snapshots import ReadOnly
 
 from .child import Damaged, Report, apart
 from .options import BROKEN, OK, add_command, add_json, refuse_no_store
-from .show import print_object, progress
+from .show import counted, print_object, progress
 from .view import moment, refuse_newer
 from .wal import records
 
@@ -54,7 +54,7 @@ def run_check(given: argparse.Namespace) -> int:
         print_object({"as_of": as_of, "records": count, "server": holder, "broken": faults, "verdict": verdict})
         return BROKEN if faults else OK
     told = rows["as_of"] or "of a state that cannot be told"
-    print(f"{told}; {count} records in the log after it, {_server(holder)}")
+    print(f"{told}; {counted(count, 'record')} in the log after it, {_server(holder)}")
     for fault in faults:
         print(f"broken: {fault}")
     print(verdict)

@@ -104,7 +104,10 @@ def run_ls(given: argparse.Namespace) -> int:
         for one in found:
             print_object(one)
     else:
-        rows = [(one["lsn"], size(one["bytes"]), _moment(one["time_ms"])) for one in found]
+        rows = [
+            (one["lsn"], size(one["bytes"]), _moment(one["time_ms"]) if one["whole"] else "no whole header")
+            for one in found
+        ]
         print_sheets(Sheet("Segments", ("first lsn", ">bytes", "begun"), rows))
     safe_lsn = _safe_lsn(given.directory)
     for one in found[:-1]:  # the last one may be torn: nobody was promised what it holds
