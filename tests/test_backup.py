@@ -177,12 +177,18 @@ def test_refusals(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     (tmp_path / "full" / "file").write_bytes(b"precious")
     (tmp_path / "copy.partial").mkdir()
     (tmp_path / "copy.partial" / "thesis.doc").write_bytes(b"precious")
-    store = str(made / "store")
+    store, port = str(made / "store"), free_port()
     for words, text in (
         (["backup", store, str(tmp_path / "full")], "is there already"),
         (["backup", store, str(tmp_path / "copy")], "is in the way"),
         (["backup", str(tmp_path), str(tmp_path / "x")], "is not a store"),
         (["backup", f"localhost:{free_port()}", str(tmp_path / "x")], "refused"),
+        (["backup", f"127.0.0.1:{port}", str(tmp_path / "x")], f"127.0.0.1:{port}: Connection refused"),
+        (["backup", "localhost:99999", str(tmp_path / "x")], "localhost:99999: there is no such port"),
+        (["backup", "localhost:0", str(tmp_path / "x")], "localhost:0: there is no such port"),
+        (["backup", "no.such.host.invalid:6379", str(tmp_path / "x")], "no.such.host.invalid:6379: "),
+        (["backup", store, f"{store}/sub"], "is inside the store"),
+        (["backup", store, f"{store}/wal/../deep/sub"], "is inside the store"),
         (["restore", str(made / "backup"), "-o", str(tmp_path / "full")], "is not empty"),
         (["restore", str(made / "backup"), "-o", str(tmp_path / "full" / "file")], "is not empty"),
         (["compact", str(tmp_path)], "is not a store"),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import lmdb
 import pytest
 
+from lmdbredis.config import VERSION
 from lmdbredis.snapshots import ReadOnly
 from tests.crash import Engine, Load
 from tests.readme import tool_commands
@@ -409,6 +410,7 @@ def test_help():
         begin, _, words = one.epilog.partition(": ")
         assert (begin, words.startswith(one.prog)) == ("example", True)
         assert isinstance(parser().parse_args(shlex.split(words)[1:]), argparse.Namespace)
+    assert tool("--version") == (0, f"lmdbredis {VERSION}\n")
     status, said = tool("--help")
     assert (0, True) == (status, "bigkeys" in said)
     status, said = tool("wal", "tail", "--help")

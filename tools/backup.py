@@ -63,6 +63,9 @@ def run(given: argparse.Namespace) -> int:
     target: Path = given.target.absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StorageError(f"{given.target} is there already")
+    store = Path(given.source)
+    if (store / "data.mdb").exists() and target.resolve().is_relative_to(store.resolve()):
+        raise StorageError(f"{given.target} is inside the store: make the backup elsewhere")
     copying.step_back()
     source = open_source(given.source)
     partial = target.with_name(f"{target.name}.partial")
