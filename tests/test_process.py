@@ -419,8 +419,28 @@ def test_a_logfile_that_cannot_be_written(tmp_path: Path):
     """A log that would be lost ends the start, also of a daemon."""
     words = ("--port", str(free_port()), "--dir", "d", "--logfile", "none/some.log")
     for more in ((), ("--daemonize", "yes")):
-        assert "none/some.log" in refusal(*words, *more, cwd=tmp_path)
+        said = refusal(*words, *more, cwd=tmp_path)
+        assert said == "Can't open the log file: none/some.log: No such file or directory\n"
     assert not (tmp_path / "d" / "data.mdb").exists()
+
+
+def test_a_directory_that_cannot_be_used(tmp_path: Path):
+    """A data directory that is none, or that one may not use, ends the start with the directive, the path and the reason."""
+    (tmp_path / "file").write_bytes(b"")
+    for name, reason in (
+        ("file", "Not a directory"),
+        ("file/deep", "Not a directory"),
+        ("/proc/none", "No such file or directory"),
+    ):
+        said = refusal("--port", str(free_port()), "--dir", name, cwd=tmp_path)
+        assert said == f"Can't use the data directory 'dir {tmp_path / name}': {reason}\n"
+
+
+def test_a_new_store_is_told():
+    """The log says once that there was no store."""
+    with Lmdbredis() as server:
+        server.restart()
+        assert server.log_path.read_text().count(f"* New store in {server.dir}\n") == 1
 
 
 def test_pidfile(tmp_path: Path):
