@@ -168,6 +168,7 @@ def test_source_cut_off(made: Path, tmp_path: Path, words: list[str], size_bytes
     assert (status, "broken: " in said, "lmdbredis: " in said) == (
         (1, True, False) if size_bytes else (2, False, True)
     ), said
+    assert size_bytes or "data.mdb is empty" in said
     assert not list(tmp_path.glob("copy*"))
 
 

@@ -32,7 +32,7 @@ from lmdbredis.store import Store
 
 from . import copying, manifest, verify
 from .child import Damaged, apart
-from .options import refuse_no_store
+from .options import refuse_nothing_to_copy
 from .sources import cut, lock, write_compact
 
 if TYPE_CHECKING:
@@ -61,10 +61,8 @@ def add_parser(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     """Compact a store and say what that gained; return the exit status. Raises StorageError, Damaged, OSError."""
     directory: Path = given.directory
-    refuse_no_store(directory)
+    refuse_nothing_to_copy(directory)
     before = (directory / "data.mdb").stat().st_size
-    if not before:
-        raise StorageError(f"{directory}: data.mdb is empty")
     if manifest.is_backup(directory):
         raise StorageError(f"{directory} is a backup: compact what `lmdbredis restore` makes of it")
     lock_fd = lock(directory)

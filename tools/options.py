@@ -32,6 +32,13 @@ def refuse_no_store(directory: Path) -> None:
         raise StorageError(f"{directory} is not a store: there is no data.mdb in it") from None
 
 
+def refuse_nothing_to_copy(directory: Path) -> None:
+    """Raise StorageError if there is no store in the directory, or an empty file, of which the engine would make one. Raises OSError."""
+    refuse_no_store(directory)
+    if not (directory / "data.mdb").stat().st_size:
+        raise StorageError(f"{directory}: data.mdb is empty")
+
+
 def lsn(word: str) -> int:
     """Return the lsn that a word spells: hexadecimal, as in the names of segments and in every message."""
     return int(word, 16)

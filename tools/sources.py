@@ -30,7 +30,7 @@ from lmdbredis.snapshots import ReadOnly
 
 from . import copying
 from .child import Damaged, apart
-from .options import refuse_no_store
+from .options import refuse_nothing_to_copy
 from .remote import Server
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def open_source(word: str) -> Source:
     path = Path(word)
     if not path.exists() and (found := _ADDRESS.fullmatch(word)):
         return Server(found["host"].strip("[]") or "localhost", int(found["port"]))
-    refuse_no_store(path)
+    refuse_nothing_to_copy(path)
     return Directory(path)
 
 
