@@ -132,7 +132,8 @@ class ReadOnly(Reader):
                 f"{directory}: permission denied: a reader needs read access to data.mdb, and write access to lock.mdb, LMDB's table of readers"
             ) from error
         except lmdb.Error as error:
-            is_empty = (directory / "data.mdb").stat().st_size == 0  # of that the engine says: Bad file descriptor
+            data = directory / "data.mdb"
+            is_empty = data.exists() and data.stat().st_size == 0  # of that the engine says: Bad file descriptor
             text = f"{directory}: data.mdb is empty" if is_empty else f"data.mdb cannot be opened: {error}"
             raise StorageError(text) from error
         try:
