@@ -21,7 +21,7 @@ import uvloop
 
 from lmdbredis import commands, errors, registry
 from lmdbredis.config import VERSION, Config, ConfigError
-from lmdbredis.directive_kinds import to_bytes, to_text
+from lmdbredis.directive_kinds import to_bytes
 from lmdbredis.disk import CRASH_AT, CrashingDisk, Disk
 from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.measures import clients_max
@@ -66,7 +66,8 @@ def _read(path: str) -> bytes:
 
 def _take_safety_seriously(config: Config) -> None:
     """Do what the configuration wants for safety's sake. Raises ConfigError for what this server would not do."""
-    for name, *rules in config.users:
+    for user in config.users:
+        name, *rules = user
         password = to_bytes(config.requirepass)
         passwords = {f">{config.requirepass}", "#" + hashlib.sha256(password).hexdigest()} if password else {"nopass"}
         given = set(rules)
@@ -75,12 +76,12 @@ def _take_safety_seriously(config: Config) -> None:
             or not given <= _PLAIN_RULES | passwords
             or not all(given & needed for needed in (*_NEEDED_RULES, passwords))
         ):
-            raise ConfigError(errors.NO_USERS % name)
-    for name_, new_name in config.renames:
+            raise ConfigError.at_line(*config.places[user], errors.NO_USERS % name)
+    for rename in config.renames:
         try:
-            registry.rename(name_, new_name)
+            registry.rename(*rename)
         except LookupError as error:
-            raise ConfigError(f"rename-command {to_text(name_)}: {error}") from None
+            raise ConfigError.at_line(*config.places[rename], str(error)) from None
 
 
 def _is_supervised(config: Config) -> bool:
@@ -107,10 +108,29 @@ def _daemonize() -> None:
         os.dup2(null, fd)
 
 
+def _make_directory(config: Config) -> None:
+    """Make the data directory if it is not there. Raises ConfigError if it cannot be one."""
+    path = Path(config.dir).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True) else "Permission denied"
+    except FileExistsError:
+        reason = "Not a directory"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise ConfigError(f"Can't use the data directory 'dir {path}': {reason}")
+    config.put("dir", str(path))
+
+
 def _log_to(config: Config) -> None:
-    handler: logging.Handler = (
-        logging.FileHandler(config.logfile) if config.logfile else logging.StreamHandler(sys.stdout)
-    )
+    """Log as the configuration wants. Raises ConfigError if the file cannot be written."""
+    try:
+        handler: logging.Handler = (
+            logging.FileHandler(config.logfile) if config.logfile else logging.StreamHandler(sys.stdout)
+        )
+    except OSError as error:
+        raise ConfigError(f"Can't open the log file: {config.logfile}: {error.strerror}") from error
     handler.setFormatter(_Manner())
     log.handlers = [handler]
     log.setLevel(LEVELS[config.loglevel])
@@ -120,6 +140,7 @@ def _log_to(config: Config) -> None:
 async def _serve(config: Config, disk: Disk) -> int:
     """Open, listen, serve. Raises StorageError, OSError."""
     _fit_clients(config)
+    is_new = not (Path(config.dir) / "data.mdb").exists()
     server = RedisServer(config, asyncio.get_running_loop(), disk)
     try:
         await server.listen()
@@ -131,6 +152,8 @@ async def _serve(config: Config, disk: Disk) -> int:
             Path(config.pidfile).write_text(f"{os.getpid()}\n", encoding="ascii")
         except OSError as error:
             log.warning("Failed to write PID file: %s", error)
+    if is_new:
+        log.info("New store in %s", config.dir)
     keys = sum(database.keys for database in server.keyspace.databases)
     addresses = [f"{host}:{config.port}" for host in config.bind if config.port] + (
         [config.unixsocket] if config.unixsocket else []
@@ -180,15 +203,17 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"Fatal error, can't open config file '{error.filename}': {error.strerror}\n")
         return 1
     try:
-        config.put("dir", str(Path(config.dir).absolute()))
         config.path = config.path and str(Path(config.path).absolute())
-        Path(config.dir).mkdir(parents=True, exist_ok=True)
+        _make_directory(config)
         _log_to(config)
         if config.daemonize and not _is_supervised(config):
             _daemonize()
         log.info("lmdbredis %s is starting, PID: %d", VERSION, os.getpid())
         crash_at = os.environ.get(CRASH_AT)
         return uvloop.run(_serve(config, CrashingDisk(crash_at) if crash_at else Disk()))
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     except (StorageError, DiskFull, SyncFailed, OSError) as error:
         if log.handlers:
             log.critical("%s", error)

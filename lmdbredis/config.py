@@ -19,7 +19,7 @@ Words are split as in redis.conf:
 ([b'save', b'900', b'1', b'#', b'no', b'comment'], [b'requirepass', b'aA b'])
 
 This room does no input or output: files come through a function, CONFIG SET's effects (a new port to listen on) through another.
-It knows no command names, so `renames` and `users` are kept as they were read; pattern matching is its caller's.
+It knows no command names, so `renames` and `users` are kept as they were read, with their lines, for whoever refuses them; pattern matching is its caller's.
 """
 
 from __future__ import annotations
@@ -232,6 +232,9 @@ class Config:
         self.path: str | None = None  # of the file it was read from, as given: where CONFIG REWRITE writes
         self.renames: list[tuple[bytes, bytes]] = []  # (command, new name or b""), from rename-command
         self.users: list[tuple[str, ...]] = []  # words after "user", one tuple a line
+        self.places: dict[
+            tuple[Any, ...], tuple[int, bytes]
+        ] = {}  # of each of these two: its line's number, and the line
         self._values: dict[str, Any] = {}
         for row in TABLE:
             self._put(row, row.default)
@@ -414,6 +417,7 @@ class _Reader:
         self.read_file = read_file
         self.find_files = find_files
         self.met: set[str] = set()  # names of directives whose lines add up
+        self.place = (0, b"")  # the line that is being read
 
     def read(self, text: bytes, depth: int) -> None:
         """Read a whole text, `depth` files deep. Raises ConfigError."""
@@ -421,6 +425,7 @@ class _Reader:
             line = raw.strip(b" \t\r\n").split(b"\0")[0]
             if not line or line.startswith(b"#"):
                 continue
+            self.place = number, line
             try:
                 included = self.read_line(line)
                 if included is not None and depth >= INCLUDES_MAX:
@@ -451,10 +456,13 @@ class _Reader:
             return values[0]
         elif name == "rename-command" and len(values) == 2:
             self.config.renames.append((words[1], words[2]))
+            self.config.places[words[1], words[2]] = self.place
         elif name == "user" and values:
             if any(values[0] == user[0] for user in self.config.users):
                 raise Refused(SAME_USER % values[0])
             self.config.users.append(tuple(values))
+            # Its words may be passwords.
+            self.config.places[tuple(values)] = self.place[0], b" ".join([*words[:2], b"..."])
         elif (name == "loadmodule" and values) or "." in name:
             raise Refused(NO_MODULES)
         elif name == "sentinel" and values:

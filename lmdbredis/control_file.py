@@ -18,7 +18,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from lmdbredis.errors import StorageError
+from lmdbredis.errors import MORE_BY_CHECK, StorageError
 from lmdbredis.format import FORMAT_VERSION, refuse_newer, unpack_u32
 
 _U32: Final = struct.Struct(">I")
@@ -65,7 +65,7 @@ def pack(control: Control) -> bytes:
 
 
 def unpack(content: bytes) -> Control:
-    """Return what CONTROL says. Raises StorageError if it is damaged or of a newer format."""
+    """Return what CONTROL says. Raises StorageError if it is damaged, NewerFormat."""
     if len(content) >= 12 and content[:8] == _CONTROL_MAGIC:
         refuse_newer(unpack_u32(content, 8), "CONTROL")
     if (
@@ -73,7 +73,9 @@ def unpack(content: bytes) -> Control:
         or content[:8] != _CONTROL_MAGIC
         or unpack_u32(content, _CONTROL.size) != zlib.crc32(content[:-4])
     ):
-        text = "the file CONTROL is damaged; `lmdbredis check DIR` tells more. To start from the newest state in data.mdb, move CONTROL away"
+        text = (
+            f"the file CONTROL is damaged{MORE_BY_CHECK}. To start from the newest state in data.mdb, move CONTROL away"
+        )
         raise StorageError(text)
     _, _, replid, replid2, replid2_lsn, lsn, txnid, meta_body = _CONTROL.unpack_from(content)
     return Control(replid.decode(), replid2.decode(), replid2_lsn, lsn, txnid, meta_body)

@@ -66,6 +66,7 @@ class Change(Enum):
     RUNTIME = "at any time"
     PROTECTED = "at any time, if enable-protected-configs allows"
     START = "at start"
+    RESTART = "at start; CONFIG SET reads the words as Redis does, and then the server refuses"
 
 
 class Effect(Enum):
@@ -145,8 +146,8 @@ _LIVE = (
     _group(
         Effect.LIVE,
         "",
-        _row("port", PORT, "6379", why="a change needs a restart"),
-        _row("bind", Addresses(), "* -::*", why="a change needs a restart"),
+        _row("port", PORT, "6379", change=Change.RESTART),
+        _row("bind", Addresses(), "* -::*", change=Change.RESTART),
         _row("protected-mode", YES_NO, "yes"),
         _row("unixsocket", TEXT, "", change=START),
         _row("unixsocketperm", Octal(), "0", change=START),

@@ -11,6 +11,10 @@ from __future__ import annotations
 
 from typing import Final
 
+MORE_BY_CHECK: Final = (
+    "; `lmdbredis check DIR` tells more"  # behind the damage of a store, except where `check` itself says it
+)
+
 
 class ReplyError(Exception):
     """A command refused: `text` is the error reply without its ``-`` and CRLF."""
@@ -24,6 +28,10 @@ class ReplyError(Exception):
 
 class StorageError(Exception):
     """The directory cannot be used: damaged, locked by another server, or of a newer format. Says what to do."""
+
+
+class NewerFormat(StorageError):
+    """Nothing is broken, but it was written by a newer version."""
 
 
 class DiskFull(Exception):

@@ -94,7 +94,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgpack
 
-from lmdbredis.errors import StorageError
+from lmdbredis.errors import NewerFormat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -513,10 +513,10 @@ def unpack_payload(payload: bytes) -> tuple[WriteSet, Sequence[Note]]:
 
 
 def refuse_newer(version: int, what: str) -> None:
-    """Raise StorageError if `version` is newer than this code."""
+    """Raise NewerFormat if `version` is newer than this code."""
     if version > FORMAT_VERSION:
         text = f"{what} has format version {version}; this server knows versions up to {FORMAT_VERSION}. Use a newer lmdbredis"
-        raise StorageError(text)
+        raise NewerFormat(text)
 
 
 def pack_segment_header(base_lsn: int) -> bytes:

@@ -269,16 +269,11 @@ def _stats(cx: Context, facts: Facts) -> Fields:
         **_zeros("active_defrag_key_misses total_active_defrag_time current_active_defrag_time tracking_total_keys"),
         **_zeros("tracking_total_items tracking_total_prefixes unexpected_error_replies"),
         "total_error_replies": cx.executor.observers.error_replies,
-        **_zeros("dump_payload_sanitizations total_reads_processed total_writes_processed io_threaded_reads_processed"),
-        **_zeros("io_threaded_writes_processed client_query_buffer_limit_disconnections"),
-        **_zeros(
-            "client_output_buffer_limit_disconnections reply_buffer_shrinks reply_buffer_expands eventloop_cycles"
-        ),
-        **_zeros("eventloop_duration_sum eventloop_duration_cmd_sum instantaneous_eventloop_cycles_per_sec"),
-        **_zeros(
-            "instantaneous_eventloop_duration_usec acl_access_denied_auth acl_access_denied_cmd acl_access_denied_key"
-        ),
-        **_zeros("acl_access_denied_channel"),
+        **_zeros("dump_payload_sanitizations io_threaded_reads_processed io_threaded_writes_processed"),
+        # Reads, writes and turns of the loop are not counted: a number for each costs more than anybody would have of it.
+        **_zeros("client_query_buffer_limit_disconnections client_output_buffer_limit_disconnections"),
+        **_zeros("reply_buffer_shrinks reply_buffer_expands"),
+        **_zeros("acl_access_denied_auth acl_access_denied_cmd acl_access_denied_key acl_access_denied_channel"),
     }
 
 

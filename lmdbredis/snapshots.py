@@ -101,9 +101,11 @@ class Copy:
             raise
 
     def compact_into(self, fd: int) -> None:
-        """Write the snapshot into an empty file, free pages left out. For a thread: it takes long. Raises StorageError."""
+        """Write the snapshot into an empty file, free pages left out. For a thread: it takes long. Raises StorageError, OSError."""
         try:
             self._env.copyfd(fd, compact=True, txn=self._transaction)
+        except lmdb.DiskError as error:
+            raise OSError(f"data.mdb cannot be copied: {error}") from error
         except lmdb.Error as error:
             raise StorageError(f"data.mdb cannot be copied: {error}") from error
 
@@ -114,7 +116,7 @@ class Copy:
 
 
 class ReadOnly(Reader):
-    """The newest commit in a directory, to be read while a server may go on writing. Raises StorageError.
+    """The newest commit in a directory, to be read while a server may go on writing. Raises StorageError, PermissionError.
 
     It is one moment: the batch that ended at `lsn`, which is LMDB's snapshot number `txnid`.
     """
@@ -126,8 +128,15 @@ class ReadOnly(Reader):
             self._env = lmdb.open(
                 str(directory), map_size=MAP_BYTES_DEFAULT, max_dbs=32, readonly=True, create=False, readahead=is_walk, max_readers=READERS_MAX,
             )  # fmt: skip
+        except lmdb.ReadonlyError as error:
+            raise PermissionError(
+                f"{directory}: permission denied: a reader needs read access to data.mdb, and write access to lock.mdb, LMDB's table of readers"
+            ) from error
         except lmdb.Error as error:
-            raise StorageError(f"data.mdb cannot be opened: {error}") from error
+            data = directory / "data.mdb"
+            is_empty = data.exists() and data.stat().st_size == 0  # of that the engine says: Bad file descriptor
+            text = f"{directory}: data.mdb is empty" if is_empty else f"data.mdb cannot be opened: {error}"
+            raise StorageError(text) from error
         try:
             handles = {}
             for number, name in fmt.TABLE_NAMES.items():

@@ -41,7 +41,7 @@ import lmdb
 from lmdbredis import control_file, install, wal
 from lmdbredis import format as fmt
 from lmdbredis.disk import Disk
-from lmdbredis.errors import DiskFull, StorageError, SyncFailed
+from lmdbredis.errors import MORE_BY_CHECK, DiskFull, StorageError, SyncFailed
 from lmdbredis.snapshots import MAP_BYTES_DEFAULT, READERS_MAX, Copy, Reader, meta_body_of
 from lmdbredis.table import Table
 
@@ -125,7 +125,7 @@ class Store:
         except BaseException as error:
             self._close_all()
             if isinstance(error, lmdb.Error):
-                raise StorageError(f"data.mdb cannot be opened: {error}. `lmdbredis check DIR` tells more") from error
+                raise StorageError(f"data.mdb cannot be opened: {error}{MORE_BY_CHECK}") from error
             raise
 
     def _open(self, replid: str, map_bytes: int, segment_bytes: int) -> None:

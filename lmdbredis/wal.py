@@ -59,11 +59,16 @@ def segment_path(directory: Path, base_lsn: int) -> Path:
 
 
 def segments(directory: Path) -> list[int]:
-    """Return the base lsn of each segment in the directory, ascending."""
+    """Return the base lsn of each segment in the directory, ascending; of a directory that is not there, none. Raises OSError."""
+    try:
+        names = [path.name for path in directory.iterdir()]  # a glob would find nothing where reading is forbidden
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     found = []
-    for path in directory.glob("*.wal"):
-        with suppress(ValueError):
-            found.append(int(path.stem, 16))
+    for name in names:
+        if name.endswith(".wal"):
+            with suppress(ValueError):
+                found.append(int(name.removesuffix(".wal"), 16))
     return sorted(found)
 
 

@@ -38,7 +38,12 @@ GROUPS = {  # of the manual, in the order of this README
     "connection": "Connections",
     "server": "Server",
 }
-CHANGES = {Change.RUNTIME: "CONFIG SET", Change.PROTECTED: "CONFIG SET, if allowed", Change.START: "at start"}
+CHANGES = {
+    Change.RUNTIME: "CONFIG SET",
+    Change.PROTECTED: "CONFIG SET, if allowed",
+    Change.START: "at start",
+    Change.RESTART: "at start",
+}
 
 
 def code(text: str) -> str:
@@ -104,7 +109,7 @@ def tool() -> list[str]:
     for one in tool_commands(parser()):
         lines += [f"**{code(usage(one))}**", "", one.description, ""]
         rows = [
-            (code(words(action)), action.help)
+            (code(words(action, is_every=True)), action.help)
             for action in one._actions
             if not isinstance(action, argparse._HelpAction)
         ]
@@ -120,12 +125,13 @@ def tool_commands(made: argparse.ArgumentParser) -> list[argparse.ArgumentParser
     return [one for group in inner for one in tool_commands(group)]
 
 
-def words(action: argparse.Action) -> str:
-    """Return how an option or an argument is written."""
+def words(action: argparse.Action, *, is_every: bool = False) -> str:
+    """Return how an option or an argument is written: an option by its long name, or by every name it has."""
     value = action.metavar or action.dest.upper()
     if not action.option_strings:
         return value
-    return action.option_strings[-1] + (f" {value}" if action.nargs != 0 else "")
+    names = action.option_strings if is_every else action.option_strings[-1:]
+    return ", ".join(names) + (f" {value}" if action.nargs != 0 else "")
 
 
 def usage(one: argparse.ArgumentParser) -> str:

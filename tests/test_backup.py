@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmdbredis import control_file, wal
-from lmdbredis.errors import StorageError
+from lmdbredis.errors import NewerFormat, StorageError
 from tests.crash import Engine, FaultyDisk, Load, recover
 from tests.replicas import wait_for
 from tests.servers import ROOT, Lmdbredis, free_port
@@ -195,27 +195,50 @@ def test_broken_source(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert not list(tmp_path.glob("copy*"))
 
 
+@pytest.mark.parametrize("words", [[], ["--compact"]])
+@pytest.mark.parametrize("size_bytes", [0, 5000, 2 * PAGE, 1 << 17])
+def test_source_cut_off(made: Path, tmp_path: Path, words: list[str], size_bytes: int):
+    """Of a store whose data ends too soon no backup is made; the tool says so, whatever happens to the engine."""
+    store = tmp_path / "store"
+    shutil.copytree(made / "store", store)
+    os.truncate(store / "data.mdb", size_bytes)
+    status, said = tool("backup", store, tmp_path / "copy", *words)
+
+    assert (status, "broken: " in said, "lmdbredis: " in said) == (
+        (1, True, False) if size_bytes else (2, False, True)
+    ), said
+    assert size_bytes or "data.mdb is empty" in said
+    assert not list(tmp_path.glob("copy*"))
+
+
 def test_refusals(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """What cannot be done is said, with status 2, and nothing is made: a target that is there, no store, a server elsewhere, no backup."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_bytes(b"precious")
     (tmp_path / "copy.partial").mkdir()
     (tmp_path / "copy.partial" / "thesis.doc").write_bytes(b"precious")
-    store = str(made / "store")
+    store, port = str(made / "store"), free_port()
     for words, text in (
         (["backup", store, str(tmp_path / "full")], "is there already"),
         (["backup", store, str(tmp_path / "copy")], "is in the way"),
         (["backup", str(tmp_path), str(tmp_path / "x")], "is not a store"),
         (["backup", f"localhost:{free_port()}", str(tmp_path / "x")], "refused"),
+        (["backup", f"127.0.0.1:{port}", str(tmp_path / "x")], f"127.0.0.1:{port}: Connection refused"),
+        (["backup", "localhost:99999", str(tmp_path / "x")], "localhost:99999: there is no such port"),
+        (["backup", "localhost:0", str(tmp_path / "x")], "localhost:0: there is no such port"),
+        (["backup", "no.such.host.invalid:6379", str(tmp_path / "x")], "no.such.host.invalid:6379: "),
+        (["backup", store, f"{store}/sub"], "is inside the store"),
+        (["backup", store, f"{store}/wal/../deep/sub"], "is inside the store"),
         (["restore", str(made / "backup"), "-o", str(tmp_path / "full")], "is not empty"),
         (["restore", str(made / "backup"), "-o", str(tmp_path / "full" / "file")], "is not empty"),
         (["compact", str(tmp_path)], "is not a store"),
+        (["restore", store, "-o", str(tmp_path / "x")], "no finished backup"),
+        (["verify", store], "no finished backup"),
+        (["verify", str(tmp_path / "none")], "no finished backup"),
+        (["verify", str(tmp_path / "full" / "file")], "no finished backup"),
     ):
         assert main(words) == 2, words
         assert text in capsys.readouterr().err
-    for words in (["restore", store, "-o", str(tmp_path / "x")], ["verify", store]):
-        assert main(words) == 1
-        assert "no finished backup" in capsys.readouterr().out
     assert sorted(files(tmp_path)) == ["copy.partial/thesis.doc", "full/file"]
     assert not (tmp_path / "x").exists()
 
@@ -262,9 +285,11 @@ def test_damaged_backup(made: Path, tmp_path: Path, how: str, capsys: pytest.Cap
         shutil.copytree(made / "backup", tmp_path / "backup")
         DAMAGE[how](tmp_path / "backup" / name)
 
-        assert main(["restore", str(tmp_path / "backup"), "-o", str(tmp_path / "target")]) == 1, name
-        assert "broken: " in capsys.readouterr().out
-        assert main(["verify", str(tmp_path / "backup"), "--quick"]) == 1, name
+        status = 2 if (name, how) == (manifest.NAME, "missing") else 1  # without that it is no backup
+        capsys.readouterr()
+        assert main(["restore", str(tmp_path / "backup"), "-o", str(tmp_path / "target")]) == status, name
+        assert ("broken: " in capsys.readouterr().out, status) in {(True, 1), (False, 2)}
+        assert main(["verify", str(tmp_path / "backup"), "--quick"]) == status, name
         assert not (tmp_path / "target").exists()
 
 
@@ -282,11 +307,25 @@ def test_manifest(backup: Path):
     for change in (
         {"files": content["files"] | {"../x": {"bytes": 0, "crc32": "00000000"}}},
         {"files": {}},
-        {"format": 2},
     ):
         (backup / manifest.NAME).write_text(manifest._with_sum(content | change))
         with pytest.raises(child.Damaged):
             manifest.read(backup)
+    (backup / manifest.NAME).write_text(manifest._with_sum(content | {"format": 2}))
+    with pytest.raises(NewerFormat):
+        manifest.read(backup)
+
+
+def test_a_backup_that_became_a_store(backup: Path, capsys: pytest.CaptureFixture[str]):
+    """If a server was started on a backup, it is not called damaged; a backup that was only looked at is one."""
+    assert main(["check", str(backup)]) == 0
+    assert main(["backup", str(backup), str(backup.with_name("other"))]) == 0
+    assert main(["verify", str(backup)]) == 0
+    Engine(backup).close()
+    capsys.readouterr()
+    for words in (["verify", str(backup)], ["restore", str(backup), "-o", str(backup.with_name("third"))]):
+        assert main(words) == 2
+        assert "it is a backup no more but a store" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", ["EXDEV", "EOPNOTSUPP"])
@@ -494,7 +533,7 @@ def test_killed_backup(tmp_path: Path):
             assert main(["verify", str(tmp_path / "copy")]) == 0
             shutil.rmtree(tmp_path / "copy")
         elif (tmp_path / "copy.partial").exists():
-            assert main(["restore", str(tmp_path / "copy.partial"), "-o", str(tmp_path / "x")]) in {0, 1}
+            assert main(["restore", str(tmp_path / "copy.partial"), "-o", str(tmp_path / "x")]) in {0, 2}
             shutil.rmtree(tmp_path / "x", ignore_errors=True)
     assert before == files(tmp_path / "store")
     assert main(["backup", str(tmp_path / "store"), str(tmp_path / "copy")]) == 0

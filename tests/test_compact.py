@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import subprocess
@@ -22,11 +23,12 @@ from tests.crash import Engine, FaultyDisk, PowerDisk, recover
 from tests.replicas import Family, control, info, wait_for
 from tests.servers import Lmdbredis
 from tests.test_backup import fill, run_and_kill
+from tests.tool_stores import PAGE, each_page_with, edit, synced_record, tool
 from tools import compact, verify
 from tools.main import main
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 STORE = {"data.mdb", "lock.mdb", "CONTROL", "LOCK", "wal"}
@@ -76,17 +78,56 @@ def test_compact(store: Path):
     assert state_of(store) == before | {b"later": ("string", 0, b"v")}
 
 
-def test_killed_store(store: Path):
-    """A store that was killed is recovered first: nothing of its log is lost."""
+def test_killed_store(store: Path, capsys: pytest.CaptureFixture[str]):
+    """A store that was killed is recovered first: nothing of its log is lost. What the file had is said as it was found."""
     engine = Engine(store)
     engine.run([b"SET", b"later", b"v"])
     expected = engine.dump()
     copy = store.with_name("killed")
     shutil.copytree(store, copy, ignore=shutil.ignore_patterns("LOCK", "lock.mdb"))
     engine.close(checkpoint=False)
+    os.truncate(copy / "data.mdb", (copy / "data.mdb").stat().st_size + (1 << 20))
+    size = (copy / "data.mdb").stat().st_size
     assert main(["compact", str(copy)]) == 0
 
+    assert f"data.mdb had {size:,} bytes" in capsys.readouterr().out
     assert state_of(copy) == expected
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a leaf page lost": lambda store: each_page_with(store, b"field100", 0, bytes(PAGE)),
+    "a leaf page of noise": lambda store: each_page_with(store, b"field100", 8, random.Random(1).randbytes(60)),
+    "data.mdb cut off": lambda store: os.truncate(store / "data.mdb", 5000),
+    "the log damaged": synced_record,
+    "the log lost": lambda store: shutil.rmtree(store / "wal"),
+    "CONTROL damaged": lambda store: edit(store / "CONTROL", 60, b"?"),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_damage(store: Path, how: str):
+    """A broken store is said to be broken, however the engine ends: status 1. Nothing is put in its place."""
+    DAMAGE[how](store)
+    made = (store / "data.mdb").stat().st_ino
+    status, said = tool("compact", store)
+
+    assert (1, True, 1) == (status, "broken: " in said, said.count("lmdbredis check")), said
+    assert made == (store / "data.mdb").stat().st_ino
+
+
+def test_refused(store: Path, capsys: pytest.CaptureFixture[str]):
+    """What is no store, or a backup that a server never ran on, is left as it is: status 2."""
+    backup, empty = store.with_name("backup"), store.with_name("empty")
+    assert main(["backup", str(store), str(backup)]) == 0
+    empty.mkdir()
+    (empty / "data.mdb").write_bytes(b"")
+    for directory, text in ((backup, "is a backup"), (empty, "is empty")):
+        assert main(["compact", str(directory)]) == 2
+        assert text in capsys.readouterr().err
+    assert [path.name for path in empty.iterdir()] == ["data.mdb"]
+    assert main(["verify", str(backup)]) == 0
+    Engine(backup).close()
+    assert main(["compact", str(backup)]) == 0
 
 
 class Load(threading.Thread):
@@ -173,8 +214,8 @@ def test_refused_beside_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with loaded_server(data) as (server, load):
         assert server.client().call("BACKUP", "START").value == b"OK"
         assert main(["compact", str(data)]) == 2
-        assert "did not take the compact copy" in capsys.readouterr().err
-        assert "checkpoints are held" in server.log_path.read_text()
+        assert "BACKUP STOP ends it" in capsys.readouterr().err
+        assert server.log_path.read_text().count("checkpoints are held") == 1, "it was tried in vain once"
         assert not (data / "compact").exists()
         load.end()
         assert has_all(server, load)

@@ -192,19 +192,20 @@ def test_a_file_that_is_not_there(tmp_path: Path):
     assert "can't open config file 'none.conf': No such file or directory" in refusal("none.conf", cwd=tmp_path)
 
 
-NOT_ENFORCED = {
-    "user ann on >secret ~* +@all": "user ann: access control lists",
-    "user default on nopass ~app:* &* +@all": "user default: access control lists",
-    "user default on nopass ~* &* +@all -flushall": "user default: access control lists",
-    "user default on >secret ~* &* +@all": "user default: access control lists",
-    "user default off nopass ~* &* +@all": "user default: access control lists",
-    "user default on nopass": "user default: access control lists",
-    "requirepass secret\nuser default on nopass ~* &* +@all": "user default: access control lists",
-    "requirepass secret\nuser default on >other ~* &* +@all": "user default: access control lists",
-    "rename-command BOGUS other": "rename-command BOGUS: No such command in rename-command",
-    "rename-command CONFIG|SET other": "rename-command CONFIG|SET: No such command in rename-command",
-    "rename-command GET set": "rename-command GET: Target command name already exists",
-    "replica-read-only no": "a replica here has its primary's log",
+_USER = "access control lists"
+NOT_ENFORCED = {  # lines -> what is said of the last one, and why
+    "user ann on >secret ~* +@all": ("user ann ...", f"user ann: {_USER}"),
+    "user default on nopass ~app:* &* +@all": ("user default ...", f"user default: {_USER}"),
+    "user default on nopass ~* &* +@all -flushall": ("user default ...", f"user default: {_USER}"),
+    "user default on >secret ~* &* +@all": ("user default ...", f"user default: {_USER}"),
+    "user default off nopass ~* &* +@all": ("user default ...", f"user default: {_USER}"),
+    "user default on nopass": ("user default ...", f"user default: {_USER}"),
+    "requirepass secret\nuser default on nopass ~* &* +@all": ("user default ...", f"user default: {_USER}"),
+    "requirepass secret\nuser default on >other ~* &* +@all": ("user default ...", f"user default: {_USER}"),
+    "rename-command BOGUS other": ("rename-command BOGUS other", "No such command in rename-command"),
+    "rename-command CONFIG|SET other": ("rename-command CONFIG|SET other", "No such command in rename-command"),
+    "rename-command GET set": ("rename-command GET set", "Target command name already exists"),
+    "replica-read-only no": ("replica-read-only no", "a replica here has its primary's log"),
 }
 
 
@@ -214,7 +215,8 @@ def test_what_would_not_be_enforced_ends_the_start(tmp_path: Path, lines: str):
     (tmp_path / "f").write_text(lines + "\n")
 
     said = refusal("f", "--port", str(free_port()), cwd=tmp_path)
-    assert NOT_ENFORCED[lines] in said
+    shown, reason = NOT_ENFORCED[lines]
+    assert f"at line {len(lines.splitlines())}\n>>> '{shown}'\n{reason}" in said
     assert "secret" not in said
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
@@ -417,8 +419,28 @@ def test_a_logfile_that_cannot_be_written(tmp_path: Path):
     """A log that would be lost ends the start, also of a daemon."""
     words = ("--port", str(free_port()), "--dir", "d", "--logfile", "none/some.log")
     for more in ((), ("--daemonize", "yes")):
-        assert "none/some.log" in refusal(*words, *more, cwd=tmp_path)
+        said = refusal(*words, *more, cwd=tmp_path)
+        assert said == "Can't open the log file: none/some.log: No such file or directory\n"
     assert not (tmp_path / "d" / "data.mdb").exists()
+
+
+def test_a_directory_that_cannot_be_used(tmp_path: Path):
+    """A data directory that is none, or that one may not use, ends the start with the directive, the path and the reason."""
+    (tmp_path / "file").write_bytes(b"")
+    for name, reason in (
+        ("file", "Not a directory"),
+        ("file/deep", "Not a directory"),
+        ("/proc/none", "No such file or directory"),
+    ):
+        said = refusal("--port", str(free_port()), "--dir", name, cwd=tmp_path)
+        assert said == f"Can't use the data directory 'dir {tmp_path / name}': {reason}\n"
+
+
+def test_a_new_store_is_told():
+    """The log says once that there was no store."""
+    with Lmdbredis() as server:
+        server.restart()
+        assert server.log_path.read_text().count(f"* New store in {server.dir}\n") == 1
 
 
 def test_pidfile(tmp_path: Path):

@@ -7,21 +7,35 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shlex
 import shutil
 import subprocess
 import sys
+import zlib
 from typing import TYPE_CHECKING
 
 import lmdb
 import pytest
 
+from lmdbredis.config import VERSION
 from lmdbredis.snapshots import ReadOnly
 from tests.crash import Engine, Load
 from tests.readme import tool_commands
 from tests.servers import ROOT, Lmdbredis
-from tests.tool_stores import BROKEN, PAGE, contents, edit, make, several, tool
+from tests.tool_stores import (
+    BROKEN,
+    PAGE,
+    contents,
+    edit,
+    last_segment,
+    make,
+    one_row,
+    several,
+    several_as_nobody,
+    tool,
+)
 from tools.main import parser
 
 if TYPE_CHECKING:
@@ -148,6 +162,58 @@ def test_newest_commit_was_never_promised(store: Path, tmp_path: Path):
     assert tool("check", copy)[0] == 0
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_meta_page_lost(store: Path, number: int):
+    """If a meta page is lost and CONTROL is whole, the tool says that a start mends that; and it does."""
+    edit(store / "data.mdb", number * PAGE + 16, random.Random(1).randbytes(130))
+    status, said = tool("check", store)
+    assert (1, True) == (status, "A start mends that" in said), said
+
+    Engine(store).close()
+    assert tool("check", store)[0] == 0
+
+
+@pytest.mark.parametrize("size_bytes", [0, 5000])
+def test_nothing_to_go_back_to(store: Path, size_bytes: int):
+    """If the pages are gone that CONTROL names, no start mends that: the store is broken."""
+    os.truncate(store / "data.mdb", size_bytes)
+    status, said = tool("check", store)
+
+    assert (1, True) == (status, said.splitlines()[-1].startswith("The store is broken")), said
+    assert size_bytes or "data.mdb is empty" in said
+
+
+def test_control_damaged(store: Path):
+    """What is said of CONTROL does not lead back to `check`; other commands lead to it."""
+    BROKEN["CONTROL damaged"][0](store)
+
+    assert "lmdbredis check" not in tool("check", store)[1]
+
+
+def test_newer_format(store: Path):
+    """What a newer version wrote is not broken, it cannot be read: status 2 and a line that says so, whichever file it is."""
+    kept = contents(store)
+    newer = {
+        "CONTROL": (lambda: edit(store / "CONTROL", 8, b"\0\0\0\7"), [["check"], ["wal", "ls"], ["wal", "cat"]]),
+        "data.mdb": (lambda: one_row(store, b"meta", b"version", b"\0\0\0\7"), [["check"], ["stats"]]),
+        "the log": (lambda: _newer_segment(last_segment(store)), [["check"], ["wal", "ls"], ["wal", "cat"]]),
+    }
+    for name, (change, commands) in newer.items():
+        change()
+        for status, said in several(*(line(command, store) for command in commands)):
+            assert (2, True) == (status, "has format version 7" in said), (name, said)
+            assert "broken" not in said
+        for path, content in kept.items():
+            (store / path).write_bytes(content)
+
+
+def _newer_segment(path: Path) -> None:
+    """Make a segment's header say that it is of a newer version."""
+    content = bytearray(path.read_bytes())
+    head = content[:8] + (7).to_bytes(4, "big") + content[12:20]
+    path.write_bytes(head + zlib.crc32(head).to_bytes(4, "big") + content[24:])
+
+
 def test_reads_an_older_moment(store: Path):
     """A reader keeps its moment: what the tool shows is one commit."""
     reader = ReadOnly(store)
@@ -230,9 +296,77 @@ def test_no_store(tmp_path: Path, command: list[str]):
         assert (status, said.startswith("lmdbredis: ")) == (2, True), said
 
 
+FORBIDDEN = {"lock.mdb": 0o444, "data.mdb": 0, ".": 0}  # what may not be written, or not be read
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_forbidden(store: Path, name: str):
+    """A store that one may not read is not called broken: status 2, and what is missing."""
+    for path in [store, *store.rglob("*")]:
+        path.chmod(0o777)
+    (store / name).chmod(FORBIDDEN[name])
+    answers = several_as_nobody(store.parent, *(line(command, "store") for command in COMMANDS[:5]))
+    (store / name).chmod(0o777)
+
+    for status, said in answers:
+        assert (2, True) == (status, "ermission denied" in said), said
+        assert "broken" not in said
+        assert name != "lock.mdb" or "write access to lock.mdb" in said
+
+
+def test_a_log_that_is_forbidden(store: Path):
+    """A log that one may not read is not called lost."""
+    for path in [store, *store.rglob("*")]:
+        path.chmod(0o777)
+    (store / "wal").chmod(0)
+    commands = (["check"], ["stats"], ["wal", "ls"], ["wal", "cat"])
+    answers = several_as_nobody(store.parent, *(line(command, "store") for command in commands))
+    (store / "wal").chmod(0o777)
+
+    assert {(2, "lmdbredis: store/wal: Permission denied\n")} == set(answers)
+
+
+def run_by_shell(redirection: str, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the tool with its output where the shell is told to lead it."""
+    line = shlex.join([sys.executable, "-m", "tools.main", *map(str, words)])
+    return subprocess.run(
+        f"{line} {redirection}", shell=True, cwd=ROOT, env=os.environ | environment, capture_output=True, encoding="latin-1",
+        check=False, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_output_that_cannot_be_written(store: Path, command: list[str]):
+    """A full disk behind standard output is not damage: status 2 and one line. With none at all, the status is the answer."""
+    full = run_by_shell(">/dev/full", *line(command, store))
+    assert (2, "lmdbredis: No space left on device\n") == (full.returncode, full.stderr)
+    closed = run_by_shell(">&-", *line(command, store))
+    assert (0, False) == (closed.returncode, "Traceback" in closed.stderr), closed.stderr
+
+
+def test_closed_output_and_damage(store: Path):
+    """With no standard output at all, a broken store is still told from a good one, and nothing is written into it."""
+    BROKEN["CONTROL damaged"][0](store)
+    before = contents(store)
+    assert run_by_shell(">&- 2>&-", "check", store).returncode == 1
+    assert before == contents(store)
+
+
+def test_a_terminal_that_lacks_characters(tmp_path: Path):
+    """Where standard output cannot show a character, it shows it escaped."""
+    engine = Engine(tmp_path / "store")
+    engine.run([b"SET", "caf\u00e9:\u2603".encode(), "\u2603".encode()])
+    engine.close()
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    plain = run_by_shell("", "keys", tmp_path / "store", "*:*", **ascii_only)
+    assert (0, "caf\\xe9:\\u2603\n") == (plain.returncode, plain.stdout)
+    latin = run_by_shell("", "get", tmp_path / "store", "caf\u00e9:\u2603", PYTHONIOENCODING="latin-1")
+    assert (0, "caf\u00e9:\\u2603: string, 3 bytes\n  \\u2603\n") == (latin.returncode, latin.stdout)
+
+
 _ENDINGS = """
 import os, signal, sys
-from lmdbredis.errors import StorageError
+from lmdbredis.errors import NewerFormat, StorageError
 from tools.child import Damaged, apart
 
 def raising(error):
@@ -243,6 +377,7 @@ for work in (
     lambda report: raising(StorageError("none")), lambda report: raising(Damaged("bad")), lambda report: [][1],
     lambda report: raising(BrokenPipeError()), lambda report: raising(MemoryError()), lambda report: sys.exit(2),
     lambda report: (os.write(2, b"mdb.c:1: Assertion failed"), os.abort()),
+    lambda report: open("/none/file"), lambda report: raising(NewerFormat("later")),
 ):
     try:
         print("returned", apart(work))
@@ -262,7 +397,7 @@ def test_endings_of_a_child():
     assert [
         "returned {'a': 1}", f"{died} (SIGSEGV)", f"{died} (it ended without a word)", "StorageError none", "Damaged bad",
         f"{undecoded} (IndexError: list index out of range)", "BrokenPipeError ", f"{undecoded} (MemoryError: )",
-        f"{died} (it ended without a word)", f"{died} (SIGABRT)",
+        f"{died} (it ended without a word)", f"{died} (SIGABRT)", "OSError /none/file: No such file or directory", "NewerFormat later",
     ] == done.stdout.splitlines()  # fmt: skip
     assert not done.stderr, "what the engine says where it gives up is for nobody"
 
@@ -275,6 +410,7 @@ def test_help():
         begin, _, words = one.epilog.partition(": ")
         assert (begin, words.startswith(one.prog)) == ("example", True)
         assert isinstance(parser().parse_args(shlex.split(words)[1:]), argparse.Namespace)
+    assert tool("--version") == (0, f"lmdbredis {VERSION}\n")
     status, said = tool("--help")
     assert (0, True) == (status, "bigkeys" in said)
     status, said = tool("wal", "tail", "--help")

@@ -395,6 +395,29 @@ def test_get_as_a_person_sees_it(rich: Path):
     assert "lmdbredis: there is no key nobody in database 0\n" == said[7]
 
 
+def test_get_limits_what_is_pending(rich: Path):
+    """--limit holds for what is pending in a stream's groups, for programs too; a person is told how much more there is."""
+    (_, said), (_, whole), (_, limited) = several(
+        ["get", rich, "events", "--limit", "3"], ["get", rich, "events", "--json"], ["get", rich, "events", "--limit", "3", "--json"]
+    )  # fmt: skip
+    assert said.count("    pending id ") == 3
+    assert "\n    ... 4 more: --all shows them\n" in said
+    assert (7, 3) == tuple(text.count('"pending_id"') for text in (whole, limited))
+    assert [json.loads(line) for line in limited.splitlines()][-1]["pending_id"] == "3-1"
+
+
+def test_get_what_nobody_knows(tmp_path: Path):
+    """What is not known of a group or of a consumer is said to be unknown."""
+    engine = Engine(tmp_path / "store")
+    engine.run(*(line.split() for line in (b"XADD s 5-1 f v", b"XADD s 6-1 f v", b"XGROUP CREATE s g 5-1")))
+    engine.run(b"XGROUP CREATECONSUMER s g ann".split())
+    engine.close()
+    status, said = tool("get", tmp_path / "store", "s")
+
+    assert (0, False) == (status, "None" in said)
+    assert ("entries read unknown" in said, "active ms unknown" in said) == (True, True), said
+
+
 def test_get_of_rows_that_are_gone(rich: Path, tmp_path: Path):
     """A key whose rows are not all there is not shown as if it were whole: status 1, whatever is left is shown."""
     shutil.copytree(rich, tmp_path / "store")

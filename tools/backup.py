@@ -65,6 +65,9 @@ def run(given: argparse.Namespace) -> int:
     target: Path = given.target.absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StorageError(f"{given.target} is there already")
+    store = Path(given.source)
+    if (store / "data.mdb").exists() and target.resolve().is_relative_to(store.resolve()):
+        raise StorageError(f"{given.target} is inside the store: make the backup elsewhere")
     copying.step_back()
     for tries in range(1, _TRIES + 1):
         try:

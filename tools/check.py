@@ -1,7 +1,8 @@
 """``lmdbredis check``: CONTROL, LMDB's meta pages, the newest commit row by row, and the log from there on.
 
-Laws: nothing is written; whatever the files hold, there is a verdict. The rows are read in a child (see `child`), from one
-snapshot: rows that must agree are of one moment. So while it runs beside a server that writes, data.mdb grows.
+Laws: nothing is written; whatever the files hold, there is a verdict, unless they may not be read, or a newer version wrote them.
+The rows are read in a child (see `child`), from one snapshot: rows that must agree are of one moment. So while it runs beside a
+server that writes, data.mdb grows.
 """
 
 from __future__ import annotations
@@ -9,18 +10,18 @@ from __future__ import annotations
 import fcntl
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lmdbredis import control_file, wal
 from lmdbredis import format as fmt
 from lmdbredis.check import check
-from lmdbredis.errors import StorageError
+from lmdbredis.errors import MORE_BY_CHECK, NewerFormat, StorageError
 from lmdbredis.snapshots import ReadOnly
 
 from .child import Damaged, Report, apart
-from .options import BROKEN, OK, add_command, add_json
-from .show import print_object, progress
-from .view import moment
+from .options import BROKEN, OK, add_command, add_json, refuse_no_store
+from .show import counted, print_object, progress
+from .view import moment, refuse_newer
 from .wal import records
 
 if TYPE_CHECKING:
@@ -36,41 +37,58 @@ _REPORTED_ROWS: Final = 1000
 def run_check(given: argparse.Namespace) -> int:
     """Print what is broken, or that nothing is; return the exit status. Raises StorageError if there is no store to read."""
     directory: Path = given.directory
-    if not (directory / "data.mdb").exists():
-        raise StorageError(f"{directory} is not a store: there is no data.mdb in it")
-    control, faults = _control(directory)
+    refuse_no_store(directory)
+    control, control_faults = _control(directory)
     holder = _holder(directory)
-    newest, page_faults = _meta_pages(directory, control)
+    pages = _meta_pages(directory, control)
     rows = _rows_in_a_child(directory)
     if "unreadable" in rows and control is None:
         raise StorageError(rows["unreadable"])
     lsn = int(rows["lsn"])
     count, log_faults = _log(directory, lsn if holder or control is None else control.lsn, is_live=bool(holder))
-    faults += [*page_faults, *rows["faults"], *log_faults]
-    verdict = _verdict(control, newest, holder, faults, is_newest_whole=not (page_faults or rows["faults"]))
+    faults = [*control_faults, *pages.faults, *rows["faults"], *log_faults]
+    can_go_back = control is not None and not (holder or control_faults or log_faults)
+    verdict = _verdict(control if can_go_back else None, pages, faults)
     if given.json:
         as_of = rows["as_of"].as_object() if rows["as_of"] is not None else None
         print_object({"as_of": as_of, "records": count, "server": holder, "broken": faults, "verdict": verdict})
         return BROKEN if faults else OK
     told = rows["as_of"] or "of a state that cannot be told"
-    print(f"{told}; {count} records in the log after it, {_server(holder)}")
+    print(f"{told}; {counted(count, 'record')} in the log after it, {_server(holder)}")
     for fault in faults:
         print(f"broken: {fault}")
     print(verdict)
     return BROKEN if faults else OK
 
 
-def _verdict(
-    control: control_file.Control | None, newest: int, holder: str, faults: list[str], *, is_newest_whole: bool
-) -> str:
-    """Return what follows from the faults."""
+class _Pages(NamedTuple):
+    """What LMDB's meta pages say."""
+
+    newest: int  # the number of the newest commit, 0 if neither page is one
+    whole: int  # how many of them are meta pages
+    size_bytes: int  # of data.mdb
+    faults: list[str]
+
+
+def _verdict(control: control_file.Control | None, pages: _Pages, faults: list[str]) -> str:
+    """Return what follows from the faults; `control` is None where a start cannot go back to what it names.
+
+    A start does so (`install.restore`) if a meta page is lost or a newer commit is there; and the pages of what it goes back to
+    must be there.
+    """
     if not faults:
         return "ok"
-    if control is not None and not holder and newest != control.txnid and not is_newest_whole:
-        return (
-            f"CONTROL promises no more than snapshot {control.txnid}: a start goes back to it and takes the log from there. "
-            "Start a server on a copy of the directory, and check that."
-        )
+    if control is not None and pages.size_bytes >= control_file.meta_file_bytes(control.meta_body):
+        if pages.whole < control_file.META_PAGES:
+            return (
+                f"A start mends that: it writes the meta pages anew, as CONTROL has them for snapshot {control.txnid}, and takes the "
+                "log from there. The rows could not be checked: start a server on a copy of the directory, and check that."
+            )
+        if pages.newest > control.txnid:
+            return (
+                f"CONTROL promises no more than snapshot {control.txnid}: a start goes back to it and takes the log from there. "
+                "Start a server on a copy of the directory, and check that."
+            )
     return "The store is broken: restore a backup, and keep this directory for whoever looks into it."
 
 
@@ -86,7 +104,7 @@ def _holder(directory: Path) -> str:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
                 return file.read(32).decode(errors="replace").strip() or "unknown"
-    except OSError:
+    except FileNotFoundError:
         pass
     return ""
 
@@ -98,22 +116,24 @@ def _control(directory: Path) -> tuple[control_file.Control | None, list[str]]:
         return None, []
     try:
         control = control_file.unpack(path.read_bytes())
+    except NewerFormat:
+        raise
     except StorageError as error:
-        return None, [str(error)]
+        return None, [str(error).replace(MORE_BY_CHECK, "")]
     if not wal.reaches(directory / "wal", control.lsn):
         return control, [f"the log ends before {control.lsn:016x}, where CONTROL says it was safe"]
     return control, []
 
 
-def _meta_pages(directory: Path, control: control_file.Control | None) -> tuple[int, list[str]]:
-    """Return the number of the newest commit, and what is wrong with LMDB's meta pages."""
+def _meta_pages(directory: Path, control: control_file.Control | None) -> _Pages:
+    """Return what LMDB's meta pages say, and what is wrong with them."""
     data = directory / "data.mdb"
     with data.open("rb") as file:
         first = file.read(control_file.FIRST_BYTES)
         size = os.fstat(file.fileno()).st_size
     bodies = control_file.meta_bodies(first, control_file.meta_page_bytes(control.meta_body) if control else 0)
     if not bodies:
-        return 0, ["data.mdb: neither of its meta pages is one"]
+        return _Pages(0, 0, size, ["data.mdb: neither of its meta pages is one"])
     newest = max(bodies, key=control_file.meta_txnid)
     number = control_file.meta_txnid(newest)
     faults = [] if len(bodies) == control_file.META_PAGES else ["data.mdb: one of its two meta pages is none"]
@@ -123,7 +143,7 @@ def _meta_pages(directory: Path, control: control_file.Control | None) -> tuple[
         faults.append(
             f"data.mdb has {size} bytes, and commit {number} has pages up to {control_file.meta_file_bytes(newest)}"
         )
-    return number, faults
+    return _Pages(number, len(bodies), size, faults)
 
 
 class _Counted:
@@ -152,14 +172,17 @@ def _rows_in_a_child(directory: Path) -> dict[str, Any]:
     except Damaged as error:
         fault = f"{error}; `python -m lmdb verify data.mdb` tells which"
         return {"lsn": 0, "as_of": None, "faults": [fault]}
+    except NewerFormat:
+        raise
     except StorageError as error:
         return {"lsn": 0, "as_of": None, "faults": [str(error)], "unreadable": str(error)}
     return found | {"as_of": moment(directory, found["lsn"], found["lsn"], found["txnid"])}
 
 
 def _rows(directory: Path, report: Report) -> dict[str, Any]:
-    """Check the rows of the newest commit. Raises StorageError if it cannot be opened. In a child."""
+    """Check the rows of the newest commit. Raises StorageError if it cannot be opened, NewerFormat. In a child."""
     reader = ReadOnly(directory, is_walk=True)
+    refuse_newer(reader)
     report.expect(sum(one["entries"] for one in reader.sizes().values()))
     found = {"lsn": reader.lsn, "txnid": reader.txnid, "faults": check(_Counted(reader, report))}
     reader.close()
@@ -183,6 +206,8 @@ def _log(directory: Path, lsn: int, *, is_live: bool) -> tuple[int, list[str]]:
             if unknown:
                 return count, [f"the log: the record at {record.lsn:016x} names sub-databases {sorted(unknown)}"]
             count += 1
+    except NewerFormat:
+        raise
     except StorageError as error:
         return count, [str(error)]
     return count, []

@@ -1,13 +1,13 @@
 """Work that reads pages runs in a child: the engine trusts its pages, so a damaged one may end the process that reads it.
 
-Theory. The child is forked before anything of the store is open. It may print its answer for itself; what it returns, and how far it
+Theory. The child is forked before anything of the store is open, or it shares one snapshot that its parent holds and only reads it. It may print its answer for itself; what it returns, and how far it
 is, come to the parent through a pipe, a JSON text a line. The parent owns the terminal: it draws the progress, and it is
 there to say how the child ended.
 
 Laws:
 
 1. Whatever ends the child, the parent goes on with a verdict: what the work returned, StorageError if there is nothing that
-   could be read, or `Damaged` with a line for a person.
+   could be read, OSError if the system does not let it, or `Damaged` with a line for a person.
 2. Nobody is left alone: if the parent is gone, the child ends with its next report.
 3. Of what the parent has open the child has only its standard streams: a lock that a killed parent had is free at once.
 """
@@ -24,13 +24,34 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final, TextIO
 
-from lmdbredis.errors import StorageError
+from lmdbredis.errors import NewerFormat, StorageError
 
 _REPORT_S: Final = 0.1  # between two reports
 
 
 class Damaged(Exception):
     """The store can be opened, but what it holds is not what it must be: a line for a person."""
+
+
+# How the work may end by an exception: what the pipe calls it. The first that fits.
+_ENDINGS: Final[dict[str, type[Exception]]] = {
+    "pipe": BrokenPipeError,
+    "system": OSError,
+    "newer": NewerFormat,
+    "refusal": StorageError,
+    "damage": Damaged,
+}
+
+
+def plain(error: Exception) -> str:
+    """Return what an error says, for a person: of the system's errors the file and the reason, without its number.
+
+    >>> plain(PermissionError(13, "Permission denied", "data/wal")), plain(OSError(28, "No space left on device")), plain(OSError("no"))
+    ('data/wal: Permission denied', 'No space left on device', 'no')
+    """
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
 
 
 class Report:
@@ -64,8 +85,8 @@ def apart(
 ) -> Any:
     """Do the work in a child and return what it returns, which JSON must be able to hold.
 
-    `progress` is entered after the fork, since it may start threads. Raises StorageError as the work does, BrokenPipeError if
-    nobody reads what it prints, and Damaged.
+    `progress` is entered after the fork, since it may start threads. Raises StorageError and OSError as the work does,
+    BrokenPipeError if nobody reads what it prints, and Damaged.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -95,12 +116,9 @@ def apart(
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if "result" in ending:
         return ending["result"]
-    if "refusal" in ending:
-        raise StorageError(ending["refusal"])
-    if "damage" in ending:
-        raise Damaged(ending["damage"])
-    if "pipe" in ending:
-        raise BrokenPipeError
+    for name, kind in _ENDINGS.items():
+        if name in ending:
+            raise kind(ending[name])
     if "fault" in ending:
         raise Damaged(f"data.mdb: rows that cannot be decoded ({ending['fault']})")
     how = signal.Signals(-status).name if status < 0 else "it ended without a word"
@@ -119,13 +137,11 @@ def _work(work: Callable[[Report], Any], file: TextIO) -> None:
         result = work(Report(send))
         sys.stdout.flush()
         send({"result": result})
-    except StorageError as error:
-        send({"refusal": str(error)})
-    except Damaged as error:
-        sys.stdout.flush()
-        send({"damage": str(error)})
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        send({"pipe": True})
     except Exception as error:  # noqa: BLE001 - rows that cannot be decoded: any of them, and never a traceback
+        with suppress(OSError):
+            sys.stdout.flush()  # what came before
+        for name, kind in _ENDINGS.items():
+            if isinstance(error, kind):
+                send({name: plain(error)})
+                return
         send({"fault": f"{type(error).__name__}: {error}"})

@@ -20,20 +20,25 @@ import threading
 import time
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lmdbredis import control_file, install, wal
 from lmdbredis.disk import Disk
-from lmdbredis.errors import DiskFull, StorageError, SyncFailed
+from lmdbredis.errors import MORE_BY_CHECK, DiskFull, NewerFormat, StorageError, SyncFailed
 from lmdbredis.snapshots import ReadOnly
 from lmdbredis.store import Store
 
-from . import copying, verify
+from . import copying, manifest, verify
+from .child import Damaged, apart
+from .options import refuse_nothing_to_copy
 from .sources import cut, lock, write_compact
 
 if TYPE_CHECKING:
     import argparse
+
+    from .child import Report
 
 _TRIES: Final = 3  # the server may have trimmed what the copy still needs
 _ROUNDS: Final = 5
@@ -54,33 +59,51 @@ def add_parser(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Compact a store and say what that gained; return the exit status. Raises StorageError, OSError."""
+    """Compact a store and say what that gained; return the exit status. Raises StorageError, Damaged, OSError."""
     directory: Path = given.directory
-    if not (directory / "data.mdb").exists():
-        raise StorageError(f"{directory} is not a store: there is no data.mdb in it")
+    refuse_nothing_to_copy(directory)
+    before = (directory / "data.mdb").stat().st_size
+    if manifest.is_backup(directory):
+        raise StorageError(f"{directory} is a backup: compact what `lmdbredis restore` makes of it")
     lock_fd = lock(directory)
     if lock_fd < 0:
-        before, after = compact_beside(directory)
-        print(f"data.mdb had {before:,} bytes, and has {after:,}")
-        return 0
-    os.close(lock_fd)
-    try:
-        Store(directory, os.urandom(20).hex()).close()  # in order: one snapshot has everything
-        lock_fd = lock(directory)
-        if lock_fd < 0:
-            raise StorageError(f"a server was started on {directory} meanwhile")
-        try:
-            before, after = compact(directory, Disk())
-        finally:
-            os.close(lock_fd)
-    except (DiskFull, SyncFailed) as error:
-        raise StorageError(f"{directory} was not compacted: {error}") from error
+        after = compact_beside(directory)
+    else:
+        os.close(lock_fd)
+        after = _compact_cold(directory)
     print(f"data.mdb had {before:,} bytes, and has {after:,}")
     return 0
 
 
-def compact_beside(directory: Path) -> tuple[int, int]:
-    """Make the data file of a running server compact; return its size before and after. Raises StorageError, OSError."""
+def _compact_cold(directory: Path) -> int:
+    """Make the data file of a store that no server has compact; return its size. Raises StorageError, Damaged, OSError."""
+    try:
+        apart(partial(_close_in_order, directory))  # one snapshot has everything
+    except NewerFormat:
+        raise
+    except StorageError as error:
+        raise Damaged(str(error).replace(MORE_BY_CHECK, "")) from error
+    lock_fd = lock(directory)
+    if lock_fd < 0:
+        raise StorageError(f"a server was started on {directory} meanwhile")
+    try:
+        return compact(directory, Disk())
+    except (DiskFull, SyncFailed) as error:
+        raise OSError(f"{directory} was not compacted: {error}") from error
+    finally:
+        os.close(lock_fd)
+
+
+def _close_in_order(directory: Path, _: Report) -> None:
+    """Start and stop as a server does. Raises StorageError if the store is broken, OSError. In a child."""
+    try:
+        Store(directory, os.urandom(20).hex()).close()
+    except (DiskFull, SyncFailed) as error:
+        raise OSError(f"{directory} was not compacted: {error}") from error
+
+
+def compact_beside(directory: Path) -> int:
+    """Make the data file of a running server compact; return its size. Raises StorageError, Damaged, OSError."""
     copying.step_back()
     pid = _server(directory)
     place = install.compact(directory)
@@ -89,7 +112,7 @@ def compact_beside(directory: Path) -> tuple[int, int]:
         place.mkdir()
         try:
             with Kept(directory / "wal", place / "kept") as kept:
-                before = _copy_beside(directory, place, kept)
+                lsn = _copy_beside(directory, place, kept)
             made = (place / "data.mdb").stat()
             os.kill(pid, signal.SIGUSR2)
             while place.exists():  # until it has taken it, or not
@@ -100,7 +123,12 @@ def compact_beside(directory: Path) -> tuple[int, int]:
         finally:
             shutil.rmtree(place, ignore_errors=True)
         if (directory / "data.mdb").stat().st_ino == made.st_ino:
-            return before, made.st_size
+            return made.st_size
+        if wal.segments(directory / "wal")[0] < lsn:  # nothing is missing, and another copy would fare no better
+            raise StorageError(
+                "the server did not take the compact copy: its log file says why. Most likely it holds checkpoints: "
+                "`redis-cli BACKUP STATUS` shows that, BACKUP STOP ends it"
+            )
     raise StorageError(f"the server did not take the compact copy, {_TRIES} times: its log file says why")
 
 
@@ -121,8 +149,7 @@ def _server(directory: Path) -> int:
 
 
 def _copy_beside(directory: Path, place: Path, kept: Kept) -> int:
-    """Make a compact copy that has all but the last of the log, and its CONTROL; return the size of the file before."""
-    before = (directory / "data.mdb").stat().st_size
+    """Make a compact copy that has all but the last of the log, and its CONTROL; return how much of the log it has."""
     replid = control_file.unpack((directory / "CONTROL").read_bytes()).replid
     _, lsn = _make(directory, place)
     for _ in range(_ROUNDS):  # each has less to do than the one before
@@ -132,7 +159,7 @@ def _copy_beside(directory: Path, place: Path, kept: Kept) -> int:
         if ahead_bytes < _NEAR_BYTES:
             break
     shutil.copymode(directory / "data.mdb", place / "data.mdb")
-    return before
+    return lsn
 
 
 class Kept:
@@ -193,10 +220,10 @@ def _make(directory: Path, place: Path) -> tuple[int, int]:
         return copy.txnid, copy.lsn
 
 
-def compact(directory: Path, disk: Disk) -> tuple[int, int]:
-    """Make the data file of a locked store that was closed in order compact; return its size before and after.
+def compact(directory: Path, disk: Disk) -> int:
+    """Make the data file of a locked store that was closed in order compact; return its size.
 
-    Raises StorageError, OSError, DiskFull, SyncFailed: then nothing has changed, or the next start does the rest.
+    Raises StorageError, Damaged, OSError, DiskFull, SyncFailed: then nothing has changed, or the next start does the rest.
     """
     copying.step_back()
     data = directory / "data.mdb"
@@ -210,11 +237,9 @@ def compact(directory: Path, disk: Disk) -> tuple[int, int]:
             os.link(path, place / "wal" / path.name)
         found = verify.look(place, rows=False)
         if (control.txnid, found["lsn"], found["keys"]) != expected or found["faults"]:
-            raise StorageError(
-                f"{directory}: the copy is not what it was made from, so nothing was done. `lmdbredis check` tells more"
-            )
+            raise Damaged(f"{directory}: the copy is not what it was made from, so nothing was done")
         shutil.copymode(data, place / "data.mdb")
-        before, after = data.stat().st_size, (place / "data.mdb").stat().st_size
+        after = (place / "data.mdb").stat().st_size
         install.seal(
             directory, disk, replace(control, txnid=found["txnid"], meta_body=bytes.fromhex(found["meta_body"])), None
         )
@@ -222,4 +247,4 @@ def compact(directory: Path, disk: Disk) -> tuple[int, int]:
         shutil.rmtree(place, ignore_errors=True)
         raise
     install.finish(directory, disk)
-    return before, after
+    return after

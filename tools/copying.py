@@ -48,6 +48,7 @@ class Target:
     """A file that is being written, piece by piece from its beginning; its sum runs behind."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         self.size_bytes = 0
         self._writeback = Writeback(self.fd)

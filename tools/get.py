@@ -85,8 +85,8 @@ def _stream(view: View, owner: bytes, cell: bytes) -> Iterator[Element]:
         yield {"id": _id(fmt.unpack_entry_id(key)).decode(), "fields": fmt.unpack_entry(row)}
 
 
-def _groups(view: View, owner: bytes) -> Iterator[Element]:
-    """Yield a stream's groups, each with its consumers and what is pending."""
+def _groups(view: View, owner: bytes, most: int | None) -> Iterator[Element]:
+    """Yield a stream's groups, each with its consumers and what is pending, at most so many, and how many `more` there are."""
     for key, row in view.rows(fmt.GROUPS, owner):
         ident, last, read, pending, consumers, whole = fmt.unpack_group(row)
         yield {
@@ -102,7 +102,7 @@ def _groups(view: View, owner: bytes) -> Iterator[Element]:
             names[consumer] = whole or consumer_key[8:]
             active = None if active_ms == fmt.UNKNOWN else active_ms
             yield {"consumer": names[consumer], "seen_ms": seen_ms, "active_ms": active, "pending": owned}
-        for pending_key, pending_row in view.rows(fmt.PENDING, fmt.pack_u64(ident)):
+        for pending_key, pending_row in islice(view.rows(fmt.PENDING, fmt.pack_u64(ident)), most):
             consumer, delivered_ms, deliveries = fmt.unpack_pending(pending_row)
             yield {
                 "pending_id": _id(fmt.unpack_entry_id(pending_key)).decode(),
@@ -110,6 +110,8 @@ def _groups(view: View, owner: bytes) -> Iterator[Element]:
                 "delivered_ms": delivered_ms,
                 "deliveries": deliveries,
             }
+        if most is not None and pending > most:
+            yield {"more": pending - most}
 
 
 _ELEMENTS: Final[dict[int, Callable[[View, bytes, bytes], Iterator[Element]]]] = {
@@ -130,11 +132,19 @@ def _line(element: Element, limit: int | None) -> str:
     for part, held in element.items():
         words = [short(word, limit) for word in held] if isinstance(held, list) else []
         text = (
-            " ".join(words) if isinstance(held, list) else short(held, limit) if isinstance(held, bytes) else str(held)
+            " ".join(words)
+            if isinstance(held, list)
+            else short(held, limit)
+            if isinstance(held, bytes)
+            else _known(held)
         )
         shown.append(f"{part.replace('_', ' ')} {text}" if is_group else text)
     indent = "  " if not is_group or "group" in element else "    "
     return indent + ("  " if not is_group else ", ").join(shown)
+
+
+def _known(held: object) -> str:
+    return "unknown" if held is None else str(held)
 
 
 def _head(one: dict[str, Any], now_ms: int) -> str:
@@ -183,8 +193,11 @@ def _print_elements(view: View, cell: bytes, one: dict[str, Any], given: argpars
     elif shown < one["elements"] and not given.json:
         out.add(f"  ... {number(one['elements'] - shown)} more: --all shows them")
     if one["type"] == "stream":
-        for element in _groups(view, owner):
-            _print(element, given, out, limit)
+        for element in _groups(view, owner, most):
+            if "more" not in element:
+                _print(element, given, out, limit)
+            elif not given.json:
+                out.add(f"    ... {number(element['more'])} more: --all shows them")
 
 
 def _print(element: Element, given: argparse.Namespace, out: Lines, limit: int | None) -> None:
@@ -213,6 +226,11 @@ def add_parser(commands: Commands) -> None:
     )  # fmt: skip
     made.add_argument("key", metavar="KEY", type=name, help="the key")
     add_database(made)
-    made.add_argument("--limit", metavar="N", type=count, help="at most N elements (default: 100, with --json all)")
+    made.add_argument(
+        "--limit",
+        metavar="N",
+        type=count,
+        help="at most N elements, and N that are pending in each group of a stream (default: 100, with --json all)",
+    )
     made.add_argument("--all", action="store_true", help="whole values, all elements")
     add_json(made, "an object a line, the first for the key, then one for each element")

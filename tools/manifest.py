@@ -23,6 +23,8 @@ import zlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from lmdbredis.errors import NewerFormat, StorageError
+
 from .child import Damaged
 
 if TYPE_CHECKING:
@@ -68,19 +70,31 @@ def _with_sum(content: dict[str, Any]) -> str:
     return f"{zlib.crc32(text.encode()):08x}".join(text.rsplit(_NO_SUM, 1))
 
 
+def is_backup(directory: Path) -> bool:
+    """Tell whether the directory is a backup, and no server has made a store of it: that writes its number into LOCK."""
+    lock = directory / "LOCK"
+    return (directory / NAME).exists() and not (lock.exists() and lock.stat().st_size)
+
+
 def read(directory: Path) -> Manifest:
-    """Return what a backup says of itself. Raises Damaged if it is no backup, or cannot be believed."""
+    """Return what a backup says of itself. Raises StorageError if it is none (any more), Damaged if it cannot be believed."""
     path = directory / NAME
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise Damaged(f"{directory} is no finished backup: there is no {NAME} in it") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise StorageError(f"{directory} is no finished backup: there is no {NAME} in it") from None
     except UnicodeDecodeError:
         raise Damaged(f"{path} is damaged") from None
+    if not is_backup(directory):
+        raise StorageError(
+            f"a server was started on {directory}: it is a backup no more but a store, and `lmdbredis check` looks at it"
+        )
     try:
         content = json.loads(text)
         if isinstance(content, dict) and content.get("format", 0) > FORMAT:
-            raise Damaged(f"{path} has format {content['format']}, and this tool knows up to {FORMAT}: use a newer one")
+            raise NewerFormat(
+                f"{path} has format {content['format']}, and this tool knows up to {FORMAT}: use a newer one"
+            )
         if _with_sum(content) != text:
             raise Damaged(f"{path} is damaged: its checksum is that of another text")
         del content["crc32"]

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lmdbredis.errors import StorageError
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
@@ -20,6 +22,21 @@ MISSING: Final = 3  # all is well, but there is no such key
 INTERRUPTED: Final = 130  # as a shell says it
 
 Commands = Any  # what argparse's add_subparsers returns: it has no public name
+
+
+def refuse_no_store(directory: Path) -> None:
+    """Raise StorageError if there is no store in the directory, OSError if nobody lets us look."""
+    try:
+        (directory / "data.mdb").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise StorageError(f"{directory} is not a store: there is no data.mdb in it") from None
+
+
+def refuse_nothing_to_copy(directory: Path) -> None:
+    """Raise StorageError if there is no store in the directory, or an empty file, of which the engine would make one. Raises OSError."""
+    refuse_no_store(directory)
+    if not (directory / "data.mdb").stat().st_size:
+        raise StorageError(f"{directory}: data.mdb is empty")
 
 
 def lsn(word: str) -> int:

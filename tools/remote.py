@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _SILENT_S: Final = 60.0  # a server that says nothing for so long is gone
 _PART_BYTES: Final = 1 << 20
+_PORT_MAX: Final = 65535
 _SNAPSHOT: Final = re.compile(r"\+FULLRESYNC ([0-9a-f]{40}) (\d{1,18}) [0-9a-f]{40} \d")
 _PASSWORD: Final = "REDISCLI_AUTH"  # noqa: S105 -- where it stands, not what it is
 
@@ -38,7 +39,7 @@ class Server:
 
     def __init__(self, host: str, port: int) -> None:
         self._name = f"{host}:{port}"
-        self._socket = socket.create_connection((host, port), _SILENT_S)
+        self._socket = _connected(self._name, host, port)
         self._file = self._socket.makefile("rb")
         try:
             if password := os.environ.get(_PASSWORD):
@@ -143,6 +144,16 @@ class Server:
         """See `sources.Source`."""
         self._file.close()
         self._socket.close()
+
+
+def _connected(name: str, host: str, port: int) -> socket.socket:
+    """Return a connection. Raises StorageError, OSError with the name that was given."""
+    if not 0 < port <= _PORT_MAX:
+        raise StorageError(f"{name}: there is no such port")
+    try:
+        return socket.create_connection((host, port), _SILENT_S)
+    except OSError as error:
+        raise OSError(f"{name}: {error.strerror or error}") from error
 
 
 def _next(file: BinaryIO, path: Path) -> BinaryIO:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from lmdbredis import format as fmt
 from lmdbredis.words import format_entry_id
 
+from .show import counted, short
 from .view import table_name
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ def readable(table: int, key: bytes) -> str:
     r"""Return what a row's key says.
 
     >>> readable(fmt.KEYS, bytes(4) + b"user:1")
-    "keyspace 0, b'user:1'"
+    'keyspace 0, user:1'
     >>> readable(fmt.SCORES, fmt.pack_u64(7) + fmt.sortable(1.5) + b"ann")
-    "id 7, 1.5, b'ann'"
+    'id 7, 1.5, ann'
     >>> readable(fmt.LISTS, fmt.pack_u64(7) + fmt.pack_u64(255))
     'id 7, position 0xff'
     """
@@ -61,7 +62,7 @@ def readable(table: int, key: bytes) -> str:
             return f"id {ident}, entry {_entry_id(fmt.unpack_entry_id(key))}"
         return f"id {ident}, {_short(rest)}"
     except (fmt.UnpackError, IndexError, UnicodeDecodeError):
-        return repr(key)
+        return _short(key)
 
 
 def value(table: int, key: bytes, row: bytes) -> str:
@@ -69,7 +70,7 @@ def value(table: int, key: bytes, row: bytes) -> str:
     try:
         if table == fmt.META and key.startswith(fmt.META_KEYSPACE):
             keys, volatile, _, _ = fmt.unpack_keyspace(row)
-            return f"{keys} keys, {volatile} with a TTL"
+            return f"{counted(keys, 'key')}, {volatile} with a TTL"
         if table == fmt.META:
             return str(fmt.unpack_databases(row)) if key == fmt.META_DATABASES else str(int.from_bytes(row, "big"))
         if table == fmt.KEYS and row:
@@ -79,15 +80,15 @@ def value(table: int, key: bytes, row: bytes) -> str:
                 return f"string {_short(row[fmt.body_offset(row) :])}{expiry}"
             if kind == fmt.STRING_CHUNKS:
                 ident, length = fmt.unpack_chunks_head(row)
-                return f"{_KINDS[kind]}, id {ident}, {length} bytes{expiry}"
+                return f"{_KINDS[kind]}, id {ident}, {counted(length, 'byte')}{expiry}"
             ident, count, *_ = fmt.unpack_head(row)
-            return f"{_KINDS[kind]}, id {ident}, {count} elements{expiry}"
+            return f"{_KINDS[kind]}, id {ident}, {counted(count, 'element')}{expiry}"
         if table == fmt.HASHES and row:
             return _short(fmt.field_value(row))
         if table == fmt.ZSETS:
             return repr(fmt.unpack_f64(row))
         if table == fmt.COUNTS:
-            return f"{fmt.unpack_u32(row)} rows"
+            return counted(fmt.unpack_u32(row), "row")
         if table in _STREAM_VALUES and row:
             return _STREAM_VALUES[table](row)
     except (fmt.UnpackError, IndexError, KeyError, ValueError):
@@ -101,19 +102,18 @@ def _entry_id(entry_id: int) -> str:
 
 def _group(row: bytes) -> str:
     ident, last, read, pending, consumers, _ = fmt.unpack_group(row)
-    return (
-        f"group, id {ident}, delivered up to {_entry_id(last)}, {read} read, {pending} pending, {consumers} consumers"
-    )
+    delivered = f"delivered up to {_entry_id(last)}, {_known(read)} read"
+    return f"group, id {ident}, {delivered}, {pending} pending, {counted(consumers, 'consumer')}"
 
 
 def _consumer(row: bytes) -> str:
     ident, seen_ms, active_ms, pending, _ = fmt.unpack_consumer(row)
-    return f"consumer, id {ident}, seen at {seen_ms} ms, active at {active_ms} ms, {pending} pending"
+    return f"consumer, id {ident}, seen at {seen_ms} ms, active at {_known(active_ms)} ms, {pending} pending"
 
 
 def _pending(row: bytes) -> str:
     consumer, delivered_ms, deliveries = fmt.unpack_pending(row)
-    return f"consumer's id {consumer}, delivered at {delivered_ms} ms, {deliveries} times"
+    return f"consumer's id {consumer}, delivered at {delivered_ms} ms, {counted(deliveries, 'time')}"
 
 
 _STREAM_VALUES: Final[dict[int, Callable[[bytes], str]]] = {
@@ -124,5 +124,9 @@ _STREAM_VALUES: Final[dict[int, Callable[[bytes], str]]] = {
 }
 
 
+def _known(number: int) -> str:
+    return "unknown" if number == fmt.UNKNOWN else str(number)
+
+
 def _short(word: bytes) -> str:
-    return repr(word) if len(word) <= _SHOWN_BYTES else f"{word[:_SHOWN_BYTES]!r}... ({len(word)} bytes)"
+    return short(word, _SHOWN_BYTES) if word else "(empty)"

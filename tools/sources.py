@@ -23,6 +23,8 @@ import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -32,11 +34,14 @@ from lmdbredis.errors import StorageError
 from lmdbredis.snapshots import ReadOnly
 
 from . import copying
+from .child import Damaged, apart
+from .options import refuse_nothing_to_copy
 from .remote import Server
 
 if TYPE_CHECKING:
     from lmdbredis.snapshots import Copy
 
+    from .child import Report
     from .copying import Target
     from .manifest import Tell
 
@@ -78,8 +83,7 @@ def open_source(word: str) -> Source:
     path = Path(word)
     if not path.exists() and (found := _ADDRESS.fullmatch(word)):
         return Server(found["host"].strip("[]") or "localhost", int(found["port"]))
-    if not (path / "data.mdb").exists():
-        raise StorageError(f"{path} is not a store: there is no data.mdb in it")
+    refuse_nothing_to_copy(path)
     return Directory(path)
 
 
@@ -103,7 +107,7 @@ class Promised:
 
 
 class Directory:
-    """A directory as a source. Raises StorageError if there is nothing in it that can be copied."""
+    """A directory as a source. Raises StorageError if there is nothing in it that can be copied, Damaged."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -126,6 +130,7 @@ class Directory:
                     raise _log_is_missing(self._copy.lsn)
             else:
                 self._unlock()
+                apart(partial(_look, directory))
                 self._reader = ReadOnly(directory)
                 self._copy = self._copy_with_log(self._reader, needs_log=control is not None)
                 if control is not None and self._copy.meta_body == control.meta_body:
@@ -237,16 +242,37 @@ def _log_is_missing(lsn: int) -> StorageError:
 
 
 def write_compact(copy: Copy, target: Target, tell: Tell) -> None:
-    """Write a snapshot without its free pages into a new file. Raises StorageError."""
-    with ThreadPoolExecutor(1, "compact") as thread:
-        work, seen = thread.submit(copy.compact_into, target.fd), 0
+    """Write a snapshot without its free pages into a new file, in a child. Raises Damaged, OSError."""
+    seen = 0
+
+    def told(done: int, _: int | None) -> None:
+        nonlocal seen
+        tell(done - seen)
+        seen = done
+
+    try:
+        apart(partial(_write_compact, copy, target.path), lambda: nullcontext(told))
+    except StorageError as error:
+        raise Damaged(str(error)) from error
+    target.passed(os.fstat(target.fd).st_size)
+
+
+def _write_compact(copy: Copy, path: Path, report: Report) -> None:
+    """Write the snapshot into the file that is there. Raises StorageError, OSError. In a child, which has the parent's snapshot."""
+    with path.open("r+b", buffering=0) as file, ThreadPoolExecutor(1, "compact") as thread:
+        work, seen = thread.submit(copy.compact_into, file.fileno()), 0
         while not work.done():
             wait([work], _LOOK_S)
-            size = os.fstat(target.fd).st_size
-            tell(size - seen)
+            size = os.fstat(file.fileno()).st_size
+            report(size - seen)
             seen = size
         work.result()
-    target.passed(os.fstat(target.fd).st_size)
+
+
+def _look(directory: Path, _: Report) -> None:
+    """Do what opening a snapshot does. Raises StorageError. In a child: where the file ends too soon, the engine does not survive it."""
+    with closing(ReadOnly(directory)) as reader, closing(reader.copy()):
+        pass
 
 
 def lock(directory: Path, *, shared: bool = False) -> int:

@@ -28,7 +28,7 @@ from lmdbredis.table import after_prefix
 from .child import apart
 from .options import OK, add_command, add_database, add_json, count, name
 from .owners import UNDER_IDS, Numbers, by_tag, heads, parts, times
-from .show import Sheet, as_text, number, print_object, print_sheets, printable, progress, size
+from .show import Sheet, as_text, counted, number, print_object, print_sheets, printable, progress, size
 from .view import TYPE_NAMES, View, table_name
 
 if TYPE_CHECKING:
@@ -312,7 +312,7 @@ def _sheets(found: dict[str, Any]) -> list[Sheet]:
     pages, free = found["pages"], found["free_pages"]
     files = Sheet("Files", ("", ">bytes", ""), [
         ("data.mdb", size(found["data_bytes"]), f"{number(pages)} pages of {found['page_bytes']} bytes, {number(free)} of them free ({free / pages:.0%})"),
-        ("log", size(found["log_bytes"]), f"{found['log_segments']} segments"),
+        ("log", size(found["log_bytes"]), counted(found["log_segments"], "segment")),
     ])  # fmt: skip
     tables = [
         (one, number(its["rows"]), str(its["depth"]), number(its["pages"]), size(its["bytes"]))

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from lmdbredis import format as fmt
 from lmdbredis import wal
 from lmdbredis.check import check
-from lmdbredis.errors import StorageError
+from lmdbredis.errors import NewerFormat, StorageError
 from lmdbredis.snapshots import ReadOnly
 
 from . import manifest
 from .child import apart
 from .copying import bar
+from .view import refuse_newer
 
 if TYPE_CHECKING:
     import argparse
@@ -46,6 +47,7 @@ def look(directory: Path, *, rows: bool) -> dict[str, Any]:
 
 def _look(directory: Path, rows: bool, _report: object) -> dict[str, Any]:
     reader = ReadOnly(directory)
+    refuse_newer(reader)
     copy = reader.copy()
     lsn, txnid, meta_body, keys = copy.lsn, copy.txnid, copy.meta_body.hex(), keys_of(reader)
     faults = check(reader) if rows else []
@@ -57,6 +59,8 @@ def _look(directory: Path, rows: bool, _report: object) -> dict[str, Any]:
             faults.append(f"the log does not reach {lsn:016x}, where the snapshot ends")
         for record in wal.read(directory / "wal", lsn):
             end_lsn, newest_record_ms = record.end_lsn, record.time_ms
+    except NewerFormat:
+        raise
     except StorageError as error:
         faults.append(str(error))
     return {

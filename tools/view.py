@@ -28,6 +28,7 @@ from lmdbredis.errors import StorageError
 from lmdbredis.snapshots import ReadOnly
 
 from .child import Damaged, Report
+from .options import refuse_no_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,13 +88,19 @@ def moment(directory: Path, from_lsn: int, lsn: int, txnid: int) -> Moment:
     return Moment(f"{from_lsn:016x}", f"{lsn:016x}", txnid, age_ms)
 
 
+def refuse_newer(reader: ReadOnly) -> None:
+    """Raise NewerFormat if a newer version wrote the rows."""
+    version = reader.get(fmt.META, fmt.META_VERSION)
+    if version is not None:
+        fmt.refuse_newer(int.from_bytes(version, "big"), "data.mdb")
+
+
 class View:
     """A store, open for reading. Raises StorageError if there is none, or it cannot be opened. In a child only (see `child`)."""
 
     def __init__(self, directory: Path, report: Report | None = None, *, is_walk: bool = False) -> None:
         """Open; `is_walk` if most of the rows will be read."""
-        if not (directory / "data.mdb").exists():
-            raise StorageError(f"{directory} is not a store: there is no data.mdb in it")
+        refuse_no_store(directory)
         self._report = report
         self._directory = directory
         self.reader = ReadOnly(directory, is_walk=is_walk)
@@ -101,10 +108,9 @@ class View:
         self._renew_at_s = time.monotonic() + SLICE_MS / 1000
         self.now_ms = time.time_ns() // 1_000_000  # what has expired by now is no key
         row = self.get(fmt.META, fmt.META_DATABASES)
-        version = self.get(fmt.META, fmt.META_VERSION)
-        if version is None:
+        if self.get(fmt.META, fmt.META_VERSION) is None:
             raise StorageError(f"{directory} holds no rows of a store: its data.mdb is something else")
-        fmt.refuse_newer(int.from_bytes(version, "big"), "data.mdb")
+        refuse_newer(self.reader)
         self.keyspaces = fmt.unpack_databases(row) if row is not None else {}  # by the database's number
 
     def __enter__(self) -> Self:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import control_file, wal
 from lmdbredis import format as fmt
-from lmdbredis.errors import StorageError
+from lmdbredis.errors import NewerFormat, StorageError
 
 from .child import Damaged
 from .options import OK, add_command, add_json, count
@@ -52,6 +52,8 @@ def records(log: Path, from_lsn: int, trimmed: Callable[[int, int], None] | None
                 at, tries = record.end_lsn, 0
                 yield record
             return
+        except NewerFormat:
+            raise
         except (StorageError, FileNotFoundError) as error:
             tries += 1
             bases = wal.segments(log)
@@ -68,21 +70,25 @@ def _tell_trimmed(at: int, base: int) -> None:
     note(f"the server removed the log from {at:016x} to {base:016x} before it was read")
 
 
-def _log(directory: Path) -> tuple[Path, list[int]]:
-    """Return where the log is, and where its segments begin. Raises StorageError if there is none."""
+def _log(directory: Path, from_lsn: int | None = None) -> tuple[Path, list[int]]:
+    """Return where the log is, and where its segments begin. Raises StorageError if there is none, or none as old as `from_lsn`."""
     log = directory / "wal"
-    bases = wal.segments(log) if log.is_dir() else []
+    bases = wal.segments(log)
     if not bases:
         raise StorageError(f"{directory} holds no log: there are no segments in {log}")
+    if from_lsn is not None and from_lsn < bases[0]:
+        raise StorageError(f"the log begins at {bases[0]:016x}, after {from_lsn:016x}")
     return log, bases
 
 
 def _safe_lsn(directory: Path) -> int:
-    """Return how far CONTROL says that the log is safe, 0 without CONTROL. Raises Damaged if it cannot be read."""
+    """Return how far CONTROL says that the log is safe, 0 without CONTROL. Raises Damaged, NewerFormat."""
     try:
         return control_file.unpack((directory / "CONTROL").read_bytes()).lsn
     except FileNotFoundError:
         return 0
+    except NewerFormat:
+        raise
     except StorageError as error:
         raise Damaged(str(error)) from error
 
@@ -98,7 +104,10 @@ def run_ls(given: argparse.Namespace) -> int:
         for one in found:
             print_object(one)
     else:
-        rows = [(one["lsn"], size(one["bytes"]), _moment(one["time_ms"])) for one in found]
+        rows = [
+            (one["lsn"], size(one["bytes"]), _moment(one["time_ms"]) if one["whole"] else "no whole header")
+            for one in found
+        ]
         print_sheets(Sheet("Segments", ("first lsn", ">bytes", "begun"), rows))
     safe_lsn = _safe_lsn(given.directory)
     for one in found[:-1]:  # the last one may be torn: nobody was promised what it holds
@@ -133,10 +142,8 @@ def run_cat(given: argparse.Namespace) -> int:
 
     --from need not be a record's address. Raises StorageError if there is no log, or none that old; Damaged.
     """
-    log, bases = _log(given.directory)
+    log, bases = _log(given.directory, given.from_lsn)
     start = bases[0] if given.from_lsn is None else given.from_lsn
-    if start < bases[0]:
-        raise StorageError(f"the log begins at {bases[0]:016x}, after {start:016x}")
     out, end_lsn, shown = Lines(), bases[-1] + fmt.SEGMENT_HEADER_BYTES, 0
     try:
         safe_lsn = _safe_lsn(given.directory)
@@ -152,6 +159,8 @@ def run_cat(given: argparse.Namespace) -> int:
             raise StorageError(
                 f"the log is damaged at {end_lsn:016x}: CONTROL says that it was safe up to {safe_lsn:016x}"
             )
+    except NewerFormat:
+        raise
     except StorageError as error:
         raise Damaged(str(error)) from error
     finally:
@@ -161,13 +170,11 @@ def run_cat(given: argparse.Namespace) -> int:
 
 def run_tail(given: argparse.Namespace) -> int:
     """Print the last records, or those from --from on, and then what is written, until --limit or an interruption."""
-    log, bases = _log(given.directory)
+    log, bases = _log(given.directory, given.from_lsn)
     out, shown = Lines(), 0
     try:
         if given.from_lsn is None:
             found, at = _last(log, bases, given.last)
-        elif given.from_lsn < bases[0]:
-            raise StorageError(f"the log begins at {bases[0]:016x}, after {given.from_lsn:016x}")
         else:
             at = max(base for base in bases if base <= given.from_lsn)
             found = records(log, at, _tell_trimmed)
@@ -186,6 +193,8 @@ def run_tail(given: argparse.Namespace) -> int:
             time.sleep(_FOLLOW_S)
             idle += 1
             found = present(log, at) if idle != _JUDGED_LOOKS else records(log, at, _tell_trimmed)
+    except NewerFormat:
+        raise
     except StorageError as error:
         raise Damaged(str(error)) from error
     finally:

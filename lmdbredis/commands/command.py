@@ -134,9 +134,9 @@ def command_docs(cx: Context, *names: bytes) -> dict[bytes, Any]:
 @command("COMMAND|LIST", flags=_FLAGS)
 def command_list(cx: Context, *words: bytes) -> list[bytes]:
     """COMMAND LIST [FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern>] -- Returns the names of all commands, or of those that pass a filter. O(N) where N is the total number of commands. Since 7.0.0."""
-    if not words:
-        return [found.name.encode() for found in _commands()]
     options, every = Arguments(words), list(_with_subcommands(_commands()))
+    if not words:
+        return [found.name.encode() for found in every]
     if len(words) != 3 or not options.accept(b"FILTERBY", 2):
         raise ReplyError(SYNTAX)
     if options.accept(b"MODULE"):
