@@ -250,6 +250,40 @@ SCRIPTS: dict[str, list[str]] = {
         "redis.setresp(3) local r=redis.call('info','server') local t={} for k,v in pairs(r) do t[#t+1]=k t[#t+1]=type(v) for a,b in pairs(v) do t[#t+1]=a..'='..string.sub(b,1,4) end end return t",
         "redis.setresp(3) return {redis.call('zscore','zz','a'), redis.call('zrange','zz',0,-1,'withscores'), redis.call('zrank','zz','a','withscore')}",
     ],
+    "nulls": [
+        "redis.call('set','str',1) redis.call('hset','hash','f',1) redis.call('zadd','zset',1,'m') return redis.call('del','none')",
+        *(
+            f"redis.setresp({protocol}) local t = redis.call({words}) return {{#t, table.getn(t), table.maxn(t), #{{unpack(t)}}, t}}"
+            for protocol in (2, 3)
+            for words in (
+                *(f"'mget',{keys}" for keys in ("'none'", "'str'", "'none','str'", "'str','none'", "'none','none'")),
+                *(
+                    f"'mget',{keys}"
+                    for keys in (
+                        "'str','none','str'",
+                        "'none','none','str'",
+                        "'str','none','none'",
+                        "'none','str','none'",
+                    )
+                ),
+                "'mget','none','str','none','str','none','none','none','str'",
+                "'mget','str','str','none','str','none','none','none'",
+                "'hmget','hash','x','f'",
+                "'hmget','hash','f','x','f'",
+                "'hmget','none','f','x'",
+                "'zmscore','zset','x','m'",
+                "'zmscore','zset','m','x','m'",
+                "'zmscore','none','m','x'",
+            )
+        ),
+        "redis.setresp(3) return coroutine.wrap(function() return #redis.call('command','info','nosuch','get') end)()",
+        "redis.setresp(3) return {#redis.call('command','info','nosuch','get'), #redis.call('command','info','get','no','get','no','no')}",
+        *(
+            f"redis.setresp(3) local k={{}} for i=1,{count} do k[i]=i%{step}==0 and 'str' or 'none' end local t = redis.call('mget',unpack(k)) return {{#t, #{{unpack(t)}}}}"
+            for count in (499, 500, 501, 1000, 3999, 4000)
+            for step in (1, 2, 3, 5, 1000)
+        ),
+    ],
     "numbers": [
         "return redis.call('set','n',1.1)",
         "redis.call('set','n',3) return redis.call('get','n')",

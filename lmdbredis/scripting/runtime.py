@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -98,8 +99,11 @@ class Runtime:
         self.stopped_by: BaseException | None = None
         self.has_written = False  # the running script has called a command that writes
         self._tick = tick
-        self._to_lua2 = ToLua(self._lua.table_from, 2, self._has_room, errors.SCRIPT_MEMORY.encode())
-        self._to_lua3 = ToLua(self._lua.table_from, 3, self._has_room, errors.SCRIPT_MEMORY.encode())
+        self._array = self._lua.eval(b"function(...) return {...} end")
+        self._to_lua2, self._to_lua3 = (
+            ToLua(self._lua.table_from, self._array_of, protocol, self._has_room, errors.SCRIPT_MEMORY.encode())
+            for protocol in (2, 3)
+        )
         self._to_lua = self._to_lua2
         self._resp3 = False
         self._open()
@@ -156,6 +160,13 @@ class Runtime:
     def _has_room(self, size_bytes: int) -> bool:
         """Tell whether Lua surely has so many bytes: below the hard limit, or after a script was held to the soft one."""
         return size_bytes < _SURELY_FITS_BYTES or self.used_bytes + 2 * size_bytes < _HARD_BYTES
+
+    def _array_of(self, values: list[Any]) -> Any:
+        """Return a table of values some of which are null, with room for all of them as long as they fit on Lua's stack."""
+        if len(values) <= _WORDS_AT_ONCE:
+            with suppress(Exception):  # what ends a script may come up in here as well: it will again
+                return self._array(*values)
+        return self._lua.table_from(values)
 
     # --- scripts --------------------------------------------------------------------------------------------------------------
 
