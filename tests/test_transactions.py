@@ -81,6 +81,17 @@ REFUSED = """
     MULTI
     CONFIG
     EXEC
+    MULTI
+    CLIENT REPLY ON
+    EXEC
+    MULTI
+    client reply skip
+    PING
+    EXEC
+    MULTI
+    PUBSUB CHANNELS a b
+    PUBSUB CHANNELS
+    EXEC
 """
 STATE = """
     MULTI
@@ -250,6 +261,25 @@ def test_watch_ends(pair: Pair):
         a> EXEC
     """,
     )
+
+
+def test_exec_refused(pair: Pair):
+    """An EXEC that is refused ends what was watched, in a transaction and outside of one."""
+    script = []
+    for refused in ("EXEC zz", "EXEC"):
+        for queue in ("", "a> MULTI"):
+            script += [
+                "a> SET k 1",
+                "a> WATCH k",
+                "b> SET k 2",
+                *filter(None, [queue]),
+                f"a> {refused}",
+                "a> MULTI",
+                "a> PING",
+                "a> EXEC",
+            ]
+    script += ["a> UNWATCH"]
+    talk(pair, "\n".join(script))
 
 
 def test_watch_expiry(pair: Pair):
