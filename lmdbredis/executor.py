@@ -320,7 +320,7 @@ class Executor(Runs):
                 raise ReplyError(errors.MONITOR_ONLY)
             if self.masks_all and not command.flags & STALE:
                 raise ReplyError(errors.MASTER_DOWN)
-            if self.pauses.is_on and self.pauses.hold(session, command):
+            if self.pauses.is_on and self.pauses.hold(session, command, words, self.scripting.writes_nothing):
                 self.if_undone.append(partial(self._hold_no_more, session))
                 session.gate |= Gate.PAUSED
                 raise Later

@@ -394,6 +394,16 @@ class Scripting:
             self.scripts.add(script)
         return script
 
+    def writes_nothing(self, words: Sequence[bytes]) -> bool:
+        """Tell whether the script that a request of EVAL or EVALSHA names is known to say that it writes nothing."""
+        if words[0].upper() == b"EVALSHA":
+            known = self.scripts.of_sha(words[1])
+            return known is not None and known.no_writes
+        try:
+            return Script(words[1]).no_writes
+        except ReplyError:
+            return False
+
     def run(self, script: Script, count: int, words: Sequence[bytes], *, read_only: bool) -> Any:
         """Run a script, the first `count` words of which are keys; return its reply, which is a ReplyError if it raised. Raises what its commands must not raise."""
         runtime = self._runtime or self.runtime
