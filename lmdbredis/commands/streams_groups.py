@@ -6,7 +6,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from lmdbredis.arguments import Arguments, entry_id, integer, interval_end, interval_start
+from lmdbredis.arguments import Arguments, entry_id, integer, interval_end, interval_start, special_id
 from lmdbredis.datatypes import streams_groups as groups
 from lmdbredis.datatypes.streams_groups import Terms
 from lmdbredis.errors import (
@@ -94,8 +94,8 @@ def xgroup_create(cx: Context, key: bytes, group: bytes, id_: bytes, *rest: byte
     makes_stream, read = _options("CREATE", rest, creates=True)
     entry = cx.db.edit(key, STREAM) if makes_stream else _stream(cx, key)
     if len(rest) > _CREATE_OPTIONS_MAX:
-        raise ReplyError(SUBCOMMAND_SYNTAX % ("CREATE", "XGROUP"))
-    if id_ == b"$":
+        raise ReplyError(SUBCOMMAND_SYNTAX)
+    if special_id(id_) == b"$":
         last = 0 if entry is None else entry.last
     else:
         last = entry_id(id_)
@@ -113,8 +113,8 @@ def xgroup_setid(cx: Context, key: bytes, group: bytes, id_: bytes, *rest: bytes
     _, read = _options("SETID", rest, creates=False)
     entry, found = _stream_and_group(cx, key, group)
     if len(rest) not in {0, 2}:
-        raise ReplyError(SUBCOMMAND_SYNTAX % ("SETID", "XGROUP"))
-    groups.set_delivered(cx.db, found, entry.last if id_ == b"$" else entry_id(id_, ends=True), read)
+        raise ReplyError(SUBCOMMAND_SYNTAX)
+    groups.set_delivered(cx.db, found, entry.last if special_id(id_) == b"$" else entry_id(id_, ends=True), read)
     cx.db.replaced(entry)
     return OK
 
