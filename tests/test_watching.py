@@ -286,6 +286,12 @@ def test_words(pair: Pair):
         CLIENT PAUSE 0
         CLIENT PAUSE 0 WRITE
         CLIENT PAUSE 0 all
+        CLIENT PAUSE 1 WRITE x
+        CLIENT PAUSE 1 FOO x
+        CLIENT PAUSE 1 WRITE WRITE WRITE
+        CLIENT PAUSE a FOO x
+        slowlog get 1 2
+        Slowlog Get 1 2 3
         CLIENT PAUSE 5
         CLIENT PAUSE 5 write
         CLIENT UNPAUSE
