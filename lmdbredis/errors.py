@@ -9,7 +9,10 @@ This room knows nobody: everything may import it.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class ReplyError(Exception):
@@ -20,6 +23,11 @@ class ReplyError(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.text = text
+
+    def complete(self, words: Sequence[bytes]) -> None:
+        """Put the name of the subcommand that was called with these words into a text that wants it: only who called it knows how."""
+        if self.text is SUBCOMMAND_SYNTAX:
+            self.text = SUBCOMMAND_SYNTAX % (shown(words[1]), shown(words[0].upper()))
 
 
 class StorageError(Exception):
@@ -54,7 +62,9 @@ STRANGER_BULK: Final = "ERR Protocol error: unauthenticated bulk length"
 # Before a command runs: who is asking, and is this a command at all.
 UNKNOWN_COMMAND: Final = "ERR unknown command '%s', with args beginning with: %s"
 UNKNOWN_SUBCOMMAND: Final = "ERR unknown subcommand '%s'. Try %s HELP."
-SUBCOMMAND_SYNTAX: Final = "ERR unknown subcommand or wrong number of arguments for '%s'. Try %s HELP."
+SUBCOMMAND_SYNTAX: Final = (
+    "ERR unknown subcommand or wrong number of arguments for '%s'. Try %s HELP."  # see `complete`
+)
 WRONG_ARITY: Final = "ERR wrong number of arguments for '%s' command"
 NO_AUTH: Final = "NOAUTH Authentication required."
 MISCONF_FULL: Final = "MISCONF The disk is full: writes are refused until there is room again. Reads go on."
