@@ -62,9 +62,8 @@ STRANGER_BULK: Final = "ERR Protocol error: unauthenticated bulk length"
 # Before a command runs: who is asking, and is this a command at all.
 UNKNOWN_COMMAND: Final = "ERR unknown command '%s', with args beginning with: %s"
 UNKNOWN_SUBCOMMAND: Final = "ERR unknown subcommand '%s'. Try %s HELP."
-SUBCOMMAND_SYNTAX: Final = (
-    "ERR unknown subcommand or wrong number of arguments for '%s'. Try %s HELP."  # see `complete`
-)
+# Raised as it is: see `ReplyError.complete`.
+SUBCOMMAND_SYNTAX: Final = "ERR unknown subcommand or wrong number of arguments for '%s'. Try %s HELP."
 WRONG_ARITY: Final = "ERR wrong number of arguments for '%s' command"
 NO_AUTH: Final = "NOAUTH Authentication required."
 MISCONF_FULL: Final = "MISCONF The disk is full: writes are refused until there is room again. Reads go on."

@@ -12,7 +12,7 @@ Laws:
    next (`Later`).
 3. A key that does not exist, and does not come to exist, has not changed, whatever happens to its database.
 4. The row of a stream is written for its groups and for XSETID as well, which are no change in Redis: it counts if the id or the
-   expiry is another. So what one batch does to the row and undoes again (EXPIRE and PERSIST) is no change, elsewhere it is one.
+   expiry is another. So what one batch does to it and undoes again (EXPIRE and PERSIST, RENAME there and back) is no change here.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ Laws:
    and no hexadecimal (Redis 7.2 still takes ``0x10``; Valkey 9.1 does not).
 3. Doubles are written with the fewest digits that give the same double back, whole ones without a fraction. Redis means
    to, but its Grisu2 misses the fewest for one double in 400 (81.2434984 becomes 81.24349839999999): not imitated, it
-   would cost ten times as much, and both read back as the same double.
+   would cost ten times as much, and both read back as the same double. So do -1873229168204097.2
+   and .3, of which Redis writes the other one.
 
 Not known here: who asked, and what the number is for.
 """
