@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _SEQUENCE_MAX = (1 << 64) - 1
 _ENTRY_ID_MAX = (1 << 128) - 1
+_SPECIAL_IDS = frozenset((b"$", b">", b"+"))
 
 
 _PLAIN_DIGITS_MAX: Final = 9  # of a timeout in seconds
@@ -202,6 +203,12 @@ def entry_id(word: bytes, sequence: int = 0, *, ends: bool = False) -> int:
     if found is None:
         raise ReplyError(ENTRY_ID)
     return found
+
+
+def special_id(word: bytes) -> bytes:
+    """Return a word for an id without what follows a NUL, if the rest is one of the special ids ``$ > +``; else as it is."""
+    first = word.partition(b"\0")[0]
+    return first if first in _SPECIAL_IDS else word
 
 
 def interval_start(word: bytes) -> int:

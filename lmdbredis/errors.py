@@ -9,7 +9,10 @@ This room knows nobody: everything may import it.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MORE_BY_CHECK: Final = (
     "; `lmdbredis check DIR` tells more"  # behind the damage of a store, except where `check` itself says it
@@ -24,6 +27,11 @@ class ReplyError(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.text = text
+
+    def complete(self, words: Sequence[bytes]) -> None:
+        """Put the name of the subcommand that was called with these words into a text that wants it: only who called it knows how."""
+        if self.text is SUBCOMMAND_SYNTAX:
+            self.text = SUBCOMMAND_SYNTAX % (shown(words[1]), shown(words[0].upper()))
 
 
 class StorageError(Exception):
@@ -62,6 +70,7 @@ STRANGER_BULK: Final = "ERR Protocol error: unauthenticated bulk length"
 # Before a command runs: who is asking, and is this a command at all.
 UNKNOWN_COMMAND: Final = "ERR unknown command '%s', with args beginning with: %s"
 UNKNOWN_SUBCOMMAND: Final = "ERR unknown subcommand '%s'. Try %s HELP."
+# Raised as it is: see `ReplyError.complete`.
 SUBCOMMAND_SYNTAX: Final = "ERR unknown subcommand or wrong number of arguments for '%s'. Try %s HELP."
 WRONG_ARITY: Final = "ERR wrong number of arguments for '%s' command"
 NO_AUTH: Final = "NOAUTH Authentication required."

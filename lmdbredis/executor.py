@@ -327,7 +327,7 @@ class Executor(Runs):
                 raise ReplyError(errors.MONITOR_ONLY)
             if self.masks_all and not command.flags & STALE:
                 raise ReplyError(errors.MASTER_DOWN)
-            if self.pauses.is_on and self.pauses.hold(session, command):
+            if self.pauses.is_on and self.pauses.hold(session, command, words, self.scripting.writes_nothing):
                 self.if_undone.append(partial(self._hold_no_more, session))
                 session.gate |= Gate.PAUSED
                 raise Later
@@ -370,14 +370,14 @@ class Executor(Runs):
         if session.gate & Gate.IN_MULTI:
             self.if_undone.append(session.kept_state())
             session.aborts = True
-            if words[0].upper() == b"EXEC":
-                self.unwatch(session)
-                session.end_transaction()
+        if words[0].upper() == b"EXEC":
+            self.unwatch(session)
+            session.end_transaction()
 
     def _queue(self, session: Session, command: Command, words: list[bytes]) -> Any:
         """Keep a command for EXEC. Raises ReplyError: then EXEC will refuse."""
         if command.flags & NO_MULTI:
-            raise ReplyError(errors.NOT_IN_MULTI % command.container)
+            raise ReplyError(errors.NOT_IN_MULTI % command.name)
         if command.writes and self.no_writes is not None:
             raise ReplyError(self.no_writes)
         session.queued.append((command, words))
@@ -400,7 +400,8 @@ class Executor(Runs):
         """Return the command or subcommand that the words call. Raises ReplyError: not for strangers, unknown, or wrong arity."""
         command = TABLE.get(words[0]) or TABLE.get(words[0].upper())
         if session.gate & Gate.NEEDS_AUTH and not (command is not None and command.flags & NO_AUTH):
-            raise ReplyError(errors.NO_AUTH)
+            is_exec = command is not None and command.name == "exec"
+            raise ReplyError(errors.EXEC_REFUSED % errors.NO_AUTH if is_exec else errors.NO_AUTH)
         if command is None:
             rest = ""
             for word in words[1:]:

@@ -501,6 +501,7 @@ class Lobby:
 
     def count_error(self, command: Command, words: Sequence[bytes], error: ReplyError, elapsed_ns: int) -> None:
         """Count a call that was refused by the handler."""
+        error.complete(words)
         command.calls += 1
         command.failed_calls += 1
         command.elapsed_ns += elapsed_ns

@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from lmdbredis.registry import Command
     from lmdbredis.session import Session
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 _AS_WRITES: Final = frozenset(
     {"publish", "spublish", "eval", "evalsha", "fcall", "pfcount", "script|load", "script|flush"}
 )
+_OF_SCRIPTS: Final = frozenset({"eval", "evalsha"})
 
 
 class Pauses:
@@ -44,11 +47,17 @@ class Pauses:
         standing, self._standing = list(self._standing), {}
         return standing
 
-    def hold(self, session: Session, command: Command) -> bool:
-        """Hold a session if its request must wait; tell whether it must."""
+    def hold(
+        self,
+        session: Session,
+        command: Command,
+        words: Sequence[bytes],
+        writes_nothing: Callable[[Sequence[bytes]], bool],
+    ) -> bool:
+        """Hold a session if its request must wait; tell whether it must. `writes_nothing` tells whether a request runs a script that says so."""
         if self._writes_only and not (
             command.writes
-            or command.name in _AS_WRITES
+            or (command.name in _AS_WRITES and not (command.name in _OF_SCRIPTS and writes_nothing(words)))
             or (command.name == "exec" and any(found.writes or found.name in _AS_WRITES for found, _ in session.queued))
         ):
             return False

@@ -11,6 +11,8 @@ Laws:
 2. WATCH asks for the state between two batches: a key that the running batch has touched already can only be watched in the
    next (`Later`).
 3. A key that does not exist, and does not come to exist, has not changed, whatever happens to its database.
+4. The row of a stream is written for its groups and for XSETID as well, which are no change in Redis: it counts if the id or the
+   expiry is another. So what one batch does to it and undoes again (EXPIRE and PERSIST, RENAME there and back) is no change here.
 """
 
 from __future__ import annotations
@@ -39,6 +41,18 @@ class Watched(NamedTuple):
     owner: bytes  # before the rows of its elements; empty if it was no collection
     table: int  # of its elements
     existed: bool
+    expire_at_ms: int  # of a collection
+
+    def is_counted(self, cell: bytes | None) -> bool:
+        """Tell whether a row of the key that was written, None if it was deleted, is a change (law 4)."""
+        if cell is None or self.table != fmt.STREAMS or cell[0] & fmt.TYPE_MASK != fmt.STREAM:
+            return True
+        return fmt.expire_of(cell) != self.expire_at_ms or not cell.startswith(self.owner, fmt.body_offset(cell))
+
+    @property
+    def expires_key(self) -> bytes:
+        """Return the key of the row of `expires`, which is also written by who sets the expiry that was there."""
+        return fmt.pack_u64(self.expire_at_ms) + self.row_key
 
 
 class Watches:
@@ -51,8 +65,10 @@ class Watches:
     def watch(self, session: Session, database: Database, key: bytes) -> None:
         """Let the session watch one more key. Raises Later."""
         found = database.find(key)  # if its time has come, it goes now
-        owner, table = (found.owner, fmt.ELEMENTS[found.kind]) if isinstance(found, Entry) else (b"", 0)
-        watched = Watched(database, database.row_key(key), owner, table, found is not None)
+        owner, table, expire_at_ms = b"", 0, 0
+        if isinstance(found, Entry):
+            owner, table, expire_at_ms = found.owner, fmt.ELEMENTS[found.kind], found.expire_at_ms
+        watched = Watched(database, database.row_key(key), owner, table, found is not None, expire_at_ms)
         if self._is_in_batch(watched):
             raise Later
         self.let(session, session.watched | {(database.number, key): watched})
@@ -88,8 +104,13 @@ class Watches:
         return False
 
     def _is_in_batch(self, watched: Watched) -> bool:
-        keyspace = self._keyspace
-        if watched.row_key in keyspace.keys.batch or watched.row_key in keyspace.dirty:
+        keyspace, row_key = self._keyspace, watched.row_key
+        if (entry := keyspace.dirty.get(row_key)) is not None:
+            if watched.is_counted(entry.cell()):
+                return True
+        elif row_key in keyspace.keys.batch and watched.is_counted(keyspace.keys.batch[row_key]):
+            return True
+        if watched.expires_key in keyspace.expires.batch:
             return True
         return bool(watched.owner) and any(
             key.startswith(watched.owner) for key in keyspace.store.tables[watched.table].batch
@@ -97,12 +118,16 @@ class Watches:
 
     def _touch(self, write_set: fmt.WriteSet) -> None:
         """Hook: tell the sessions that watch what a record has changed."""
-        keys = write_set.get(fmt.KEYS, {})
+        keys, expires = write_set.get(fmt.KEYS, {}), write_set.get(fmt.EXPIRES, {})
         owners = {table: {key[:OWNER_BYTES] for key in write_set.get(table, ())} for table in fmt.ELEMENTS.values()}
         moved = fmt.META_DATABASES in write_set.get(fmt.META, {})
         for session in self._sessions:
             for name, watched in session.watched.items():
-                if watched.row_key in keys or (watched.owner and watched.owner in owners[watched.table]):
+                if (
+                    (watched.row_key in keys and watched.is_counted(keys[watched.row_key]))
+                    or (watched.owner and watched.owner in owners[watched.table])
+                    or watched.expires_key in expires
+                ):
                     session.is_stale = True
                 elif moved and (row_key := watched.database.row_key(name[1])) != watched.row_key:
                     if watched.existed or self._keyspace.keys.get(row_key) is not None:

@@ -285,6 +285,9 @@ def test_passwords(pair: Pair):
         BOGUS
         GET
         ECHO a
+        EXEC
+        EXEC a
+        DISCARD
         CLIENT ID
         COMMAND
         HELLO

@@ -274,6 +274,10 @@ def test_refusals_come_in_order(pair: Pair):
         HINCRBYFLOAT k f 1e-4951
         HINCRBYFLOAT k f 0e99999
         HINCRBYFLOAT k g 1
+        HINCRBYFLOAT k long 1e4000
+        HINCRBYFLOAT k long 0.1
+        HINCRBYFLOAT k long inf
+        HINCRBYFLOAT k long -1e4000
         HRANDFIELD k abc BOGUS
         HRANDFIELD k 1 BOGUS
         HRANDFIELD k -9223372036854775808 BOGUS

@@ -87,6 +87,14 @@ SHARDS = """
     b< 1
     b> PUBSUB SHARDCHANNELS t*
     b< 1
+    b> PUBSUB SHARDCHANNELS t* o*
+    b< 1
+    b> pubsub shardChannels a b c
+    b< 1
+    b> PUBSUB channels a b
+    b< 1
+    b> PUBSUB NUMPAT a
+    b< 1
     a> SUNSUBSCRIBE
     a< 1
     a> UNSUBSCRIBE one

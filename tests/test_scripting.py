@@ -96,6 +96,8 @@ SHEBANGS = (
     "#!lua flags=no-writes flags=allow-oom\nreturn 1", "#!lua 'flags=no-writes'\nreturn 1", "#!lua 'flags=no-writes\nreturn 1",
     "#!lua flags=no-writes,allow-oom,allow-stale,no-cluster,allow-cross-slot-keys\nreturn 1", "#!lua\nreturn error('x')",
     "#!lua\n return 1 1", "#!lua\nreturn redis.call('set', 'a', 'b')", "#!lua flags=no-writes\nreturn redis.call('set', 'a', 'b')",
+    "#! lua\nreturn 1", "#!\tlua\nreturn 1", "#! flags=no-writes\nreturn 1", '#!""\nreturn 1', '#!"lua"\nreturn 1', "#!python x\nreturn 1",
+    "#!python flags=x\nreturn 1", "#!lua\0\nreturn 1", "#!lua \nreturn 1", "#!'lua\nreturn 1",
     "#!lua flags=no-writes\nreturn redis.pcall('set', 'a', 'b')", "#!lua flags=no-writes\nreturn redis.call('get', 'a')",
 )  # fmt: skip
 

@@ -318,6 +318,9 @@ def test_reading(pair: Pair):
             *SEVERAL,
             *table("XREAD", options, [f"STREAMS {words}" for words in streams]),
             *table("XREAD STREAMS a", ODD_IDS),
+            *table("XREAD STREAMS a", ['"$\\x00"', '">\\x00"', '"+\\x00"', '"+\\x00a"', '"\\x00$"', '"$$\\x00"']),
+            "xinfo stream a FOO",
+            "Xinfo Stream a FULL COUNT",
         ]
     )
 

@@ -48,6 +48,7 @@ ODD_IDS = [
     "-1",
     "(1-1",
     '"1-1\\x00"',
+    *('"$\\x00"', '">\\x00"', '"+\\x00"', '"-\\x00"', '"$\\x00a"', '"\\x00$"', '"$$"'),
     "1--1",
     "1-18446744073709551616",
 ]
@@ -83,6 +84,9 @@ def test_making_and_changing_groups(pair: Pair):
         "ENTRIESREAD 1 ENTRIESREAD 2",
         "MKSTREAM 1",
     ]
+    pair.run(
+        from_each([NEW], table(["xgroup create k h 0", "Xgroup setId k g 0"], ["FOO", "MKSTREAM 1 2 3", "ENTRIESREAD"]))
+    )
     script = [
         *table(["XGROUP CREATE k h", "XGROUP SETID k g"], "0", odd),
         *table(["XGROUP CREATE k h", "XGROUP SETID k g"], ODD_IDS),

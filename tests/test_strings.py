@@ -200,6 +200,26 @@ def test_floating_increments(pair: Pair):
     pair.run(["SET k 0", *["INCRBYFLOAT k 0.1"] * 50, *["INCRBYFLOAT k -0.3"] * 20, *["INCRBYFLOAT k 1.23456789"] * 20])
 
 
+LONG_NUMBERS = [
+    "1e256", "1e300", "-1e4000", "1e4932", "1.18973149535723176502e4932", "1.18973149535723176509e4932", "1e-4950", "1e-4952",
+    "0." + "0" * 5090 + "17e9900", "1" + "0" * 5000 + "e-4990", "9" * 4400, "-0." + "3" * 4500, "0." + "0" * 4960 + "1", "." + "7" * 5118,
+    "." + "7" * 5119, "1" * 5120, "1e" + "0" * 5000 + "1", "1e-" + "0" * 4500 + "2", "1e" + "9" * 5000, "1e-" + "9" * 5000, "0e" + "9" * 5000,
+    "0x" + "f" * 5000, "0x1p16383", "0x1p16384", "0x1p-2000", "0x1p-16500", "0x." + "0" * 300 + "18p1200", "-0x1p" + "9" * 5000,
+    "18446744073709551615.5", "36893488147419103231", "36893488147419103233.5", "inf", "-inf", "1e1", "0.1", "9.5e-1",
+]  # fmt: skip
+
+
+def test_long_floating_numbers(pair: Pair):
+    """Numbers of any length, held and added, as far as a long double goes and its text has room."""
+    held = [f"SET k {number}" for number in LONG_NUMBERS]
+    pair.run(from_each(held, table(["INCRBYFLOAT k"], LONG_NUMBERS)))
+    pair.run(
+        from_each(
+            ["SET k 1"], table(["INCRBYFLOAT k"], LONG_NUMBERS), "INCRBYFLOAT k 1\nINCRBYFLOAT k inf\nINCRBYFLOAT k 0.1"
+        )
+    )
+
+
 def test_longest_common_subsequence(pair: Pair):
     """LCS with LEN, IDX, MINMATCHLEN and WITHMATCHLEN, over equal, disjoint, empty, missing and wrong keys."""
     setup = [

@@ -226,5 +226,12 @@ def test_keys_of_requests(pair: Pair):
         expire k 1
         scan 0
         command getkeys get k
+        subscribe a
+        ssubscribe a
+        ssubscribe
+        sunsubscribe
+        spublish a b
+        spublish a
+        publish a b
     """
     pair.run(table("COMMAND", ["GETKEYS", "GETKEYSANDFLAGS"], requests))

@@ -81,6 +81,17 @@ REFUSED = """
     MULTI
     CONFIG
     EXEC
+    MULTI
+    CLIENT REPLY ON
+    EXEC
+    MULTI
+    client reply skip
+    PING
+    EXEC
+    MULTI
+    PUBSUB CHANNELS a b
+    PUBSUB CHANNELS
+    EXEC
 """
 STATE = """
     MULTI
@@ -112,6 +123,21 @@ CHANGES = [
     "HSET k f v", "HDEL k f", "HDEL k none", "LSET k 0 z", "LPUSH k x", "LREM k 0 none", "SADD k a", "SADD k z", "SREM k a",
     "ZADD k 1 a", "ZADD k 5 a", "ZADD k 5 new", "RENAME k other", "COPY k other", "MOVE k 1", "FLUSHALL", "FLUSHDB", "SWAPDB 0 1",
     "SWAPDB 1 2", "TOUCH k", "GETEX k", "RPUSHX k x", "LPOP k", "SPOP k 5", "INCR k", "PEXPIREAT k 1",
+]  # fmt: skip
+STREAM_STARTS = [
+    ["XADD k 1-1 f v", "XADD k 2-1 f v", "XGROUP CREATE k g 0"],
+    ["XADD k 1-1 f v", "XGROUP CREATE k g 0", "XREADGROUP GROUP g c STREAMS k >", "PEXPIREAT k 99999999999999"],
+]
+STREAM_CHANGES = [
+    "XADD k 9-1 f v", "XADD k NOMKSTREAM 9-1 f v", "XADD k MAXLEN 1 9-1 f v", "XADD k MAXLEN 0 9-1 f v", "XADD k 1-1 f v",
+    "XDEL k 1-1", "XDEL k 5-5", "XTRIM k MAXLEN 0", "XTRIM k MAXLEN 1", "XTRIM k MAXLEN 9", "XTRIM k MINID 2",
+    "XSETID k 9-1", "XSETID k 9-1 ENTRIESADDED 9 MAXDELETEDID 3-0",
+    "XGROUP CREATE k h 0", "XGROUP CREATE k h $ MKSTREAM", "XGROUP CREATE k g 0", "XGROUP DESTROY k g", "XGROUP DESTROY k none",
+    "XGROUP SETID k g 0", "XGROUP CREATECONSUMER k g d", "XGROUP DELCONSUMER k g c",
+    "XREADGROUP GROUP g c STREAMS k >", "XREADGROUP GROUP g c STREAMS k 0", "XACK k g 1-1", "XCLAIM k g d 0 1-1", "XAUTOCLAIM k g d 0 0",
+    "XLEN k", "TYPE k", "TOUCH k", "DEL k", "UNLINK k", "SET k 1", "EXPIRE k 100", "PEXPIREAT k 99999999999999", "PERSIST k",
+    "PEXPIREAT k 1", "RENAME k other", "RENAME from k", "COPY k other", "COPY from k", "COPY from k REPLACE", "MOVE k 1",
+    "FLUSHALL", "SWAPDB 0 1",
 ]  # fmt: skip
 
 
@@ -147,6 +173,39 @@ def test_watch(pair: Pair, start: str):
                 "c> EXISTS done",
             ]  # fmt: skip
     talk(pair, "\n".join(script), databases=(0, 1))
+
+
+@pytest.mark.parametrize("start", STREAM_STARTS, ids=["forever", "for a while"])
+def test_watch_stream(pair: Pair, start: list[str]):
+    """A watched stream is changed by its entries, its expiry and what becomes of its key: not by groups, nor by XSETID."""
+    script = []
+    for who in "ab":
+        for change in STREAM_CHANGES:
+            script += ["c> FLUSHALL", "c> XADD from 1-1 a b", *(f"c> {line}" for line in start)]
+            script += ["a> WATCH none k", f"{who}> {change}", "a> MULTI", "a> PING", "a> EXEC"]
+    talk(pair, "\n".join(script), databases=(0, 1))
+
+
+def test_watch_stream_in_one_batch(pair: Pair):
+    """What a stream's groups went through in the same batch, or a transaction, before or behind WATCH, is no change either."""
+    script = []
+    for change in ("XGROUP CREATE k h 0", "XSETID k 9-1", "XADD k 9-1 f v", "PEXPIREAT k 99999999999999", "DEL k"):
+        for start in STREAM_STARTS:
+            script += ["FLUSHALL", *start, change, "WATCH k", "MULTI", "PING", "EXEC"]
+            script += ["FLUSHALL", *start, "WATCH k", change, "MULTI", "PING", "EXEC"]
+            script += [
+                "FLUSHALL",
+                *start,
+                "MULTI",
+                change,
+                "EXEC",
+                "WATCH k",
+                "MULTI",
+                change,
+                "EXEC",
+                "XGROUP CREATE k i 0 MKSTREAM",
+            ]
+    pair.run(script)
 
 
 def test_watch_ends(pair: Pair):
@@ -202,6 +261,25 @@ def test_watch_ends(pair: Pair):
         a> EXEC
     """,
     )
+
+
+def test_exec_refused(pair: Pair):
+    """An EXEC that is refused ends what was watched, in a transaction and outside of one."""
+    script = []
+    for refused in ("EXEC zz", "EXEC"):
+        for queue in ("", "a> MULTI"):
+            script += [
+                "a> SET k 1",
+                "a> WATCH k",
+                "b> SET k 2",
+                *filter(None, [queue]),
+                f"a> {refused}",
+                "a> MULTI",
+                "a> PING",
+                "a> EXEC",
+            ]
+    script += ["a> UNWATCH"]
+    talk(pair, "\n".join(script))
 
 
 def test_watch_expiry(pair: Pair):

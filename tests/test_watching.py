@@ -286,6 +286,12 @@ def test_words(pair: Pair):
         CLIENT PAUSE 0
         CLIENT PAUSE 0 WRITE
         CLIENT PAUSE 0 all
+        CLIENT PAUSE 1 WRITE x
+        CLIENT PAUSE 1 FOO x
+        CLIENT PAUSE 1 WRITE WRITE WRITE
+        CLIENT PAUSE a FOO x
+        slowlog get 1 2
+        Slowlog Get 1 2 3
         CLIENT PAUSE 5
         CLIENT PAUSE 5 write
         CLIENT UNPAUSE
@@ -399,9 +405,11 @@ def test_counted_scripts(pair: Pair):
 
 # --- CLIENT PAUSE --------------------------------------------------------------------------------------------------------------------
 
-WRITES_PAUSED = """
+WRITES_PAUSED = r"""
     a: SET k v
     a: RPUSH l 1
+    l: SCRIPT LOAD "#!lua flags=no-writes\nreturn 1"
+    l: SCRIPT LOAD "return 2"
     e: MULTI
     e: SET k e
     g: MULTI
@@ -426,6 +434,18 @@ WRITES_PAUSED = """
     s: MULTI
     s: GET k
     s~ SET k s
+    l: EVAL "#!lua flags=no-writes\nreturn 3" 0
+    l: EVAL "#!lua flags=allow-oom,no-writes\nreturn 3" 1 k
+    l: EVALSHA 77f21361171213377cb083e2ffc2ae24ffdff8fb 0
+    l: EVAL_RO "return redis.call('get', 'k')" 0
+    l: EVAL "#!lua flags=no-writes\nreturn redis.call('set', 'k', 'v')" 0
+    l: EVAL "#!lua flags=no-writes\nreturn 3"
+    t~ EVAL "#!lua\nreturn 3" 0
+    u~ EVAL "return 3" 0
+    v~ EVAL "#!lua flags=nonsense\nreturn 3" 0
+    x~ EVALSHA 7f923f79fe76194c868d7e1d0820de36700eb649 0
+    y~ EVALSHA nosuch 0
+    z~ EVAL "#!lua flags=no-writes return 3" 0
     p: CLIENT UNBLOCK {b}
     p: CLIENT KILL ID {c}
     a: GET k

@@ -307,9 +307,7 @@ def client_unblock(cx: Context, client_id_: bytes, *reason: bytes) -> int:
 @command("CLIENT|PAUSE", flags=_OTHERS)
 def client_pause(cx: Context, timeout: bytes, *mode: bytes) -> Any:
     """CLIENT PAUSE timeout [WRITE | ALL] -- Lets commands of all clients wait for so many milliseconds: all commands, or those that write. O(1). Since 3.0.0."""
-    if len(mode) > 1:
-        raise ReplyError(SYNTAX)
-    word = mode[0].upper() if mode else b"ALL"
+    word = mode[0].upper() if len(mode) == 1 else b"ALL"  # of more words than one, none is read
     if word not in {b"ALL", b"WRITE"}:
         raise ReplyError(PAUSE_MODE)
     milliseconds = integer(timeout, TIMEOUT_NOT_INTEGER)

@@ -158,7 +158,7 @@ def _keys(words: Sequence[bytes]) -> tuple[Command, list[int]]:
     found = find(words)
     if found is None:
         raise ReplyError(KEYS_OF_UNKNOWN)
-    if not found.keys[0] and found.keys_of is None:
+    if all(use == [b"not_key"] for use in command_notes.uses(found)):
         raise ReplyError(NO_KEYS)
     if not found.takes(len(words)):
         raise ReplyError(KEYS_ARITY)

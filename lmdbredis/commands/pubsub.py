@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import pattern
-from lmdbredis.errors import NOT_IN_ONE_GO, ReplyError
+from lmdbredis.errors import NOT_IN_ONE_GO, SUBCOMMAND_SYNTAX, ReplyError
 from lmdbredis.pubsub import Kind
 from lmdbredis.registry import FAST, LOADING, NOSCRIPT, PUBSUB, STALE, Context, command, container
 from lmdbredis.resp import Push, Several
@@ -107,15 +107,17 @@ def pubsub(cx: Context) -> None:
 
 
 def _active(cx: Context, kind: Kind, patterns: Sequence[bytes]) -> list[bytes]:
-    """Return the names that somebody listens to, and that match."""
+    """Return the names that somebody listens to, and that match. Raises ReplyError."""
+    if len(patterns) > 1:
+        raise ReplyError(SUBCOMMAND_SYNTAX)
     names = cx.executor.hub.names(kind)
     return list(filter(pattern.compile(patterns[0]), names)) if patterns else names
 
 
 @command("PUBSUB|CHANNELS", flags=_FLAGS)
-def pubsub_channels(cx: Context, pattern_: bytes | None = None) -> list[bytes]:
+def pubsub_channels(cx: Context, *patterns: bytes) -> list[bytes]:
     """PUBSUB CHANNELS [pattern] -- Returns the active channels. O(N) where N is the number of active channels, and assuming constant time pattern matching (relatively short channels and patterns). Since 2.8.0."""
-    return _active(cx, Kind.CHANNEL, () if pattern_ is None else (pattern_,))
+    return _active(cx, Kind.CHANNEL, patterns)
 
 
 @command("PUBSUB|NUMPAT", flags=_FLAGS)
@@ -131,9 +133,9 @@ def pubsub_numsub(cx: Context, *channels: bytes) -> list[Any]:
 
 
 @command("PUBSUB|SHARDCHANNELS", flags=_FLAGS)
-def pubsub_shardchannels(cx: Context, pattern_: bytes | None = None) -> list[bytes]:
+def pubsub_shardchannels(cx: Context, *patterns: bytes) -> list[bytes]:
     """PUBSUB SHARDCHANNELS [pattern] -- Returns the active shard channels. O(N) where N is the number of active shard channels, and assuming constant time pattern matching (relatively short shard channels). Since 7.0.0."""
-    return _active(cx, Kind.SHARD, () if pattern_ is None else (pattern_,))
+    return _active(cx, Kind.SHARD, patterns)
 
 
 @command("PUBSUB|SHARDNUMSUB", flags=_FLAGS)

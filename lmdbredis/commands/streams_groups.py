@@ -6,7 +6,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from lmdbredis.arguments import Arguments, entry_id, integer, interval_end, interval_start
+from lmdbredis.arguments import Arguments, entry_id, integer, interval_end, interval_start, special_id
 from lmdbredis.datatypes import streams_groups as groups
 from lmdbredis.datatypes.streams_groups import Terms
 from lmdbredis.errors import (
@@ -73,7 +73,7 @@ def _stream_and_group(cx: Context, key: bytes, name: bytes) -> tuple[Entry, Grou
     return entry, group
 
 
-def _options(name: str, rest: Sequence[bytes], *, creates: bool) -> tuple[bool, int]:
+def _options(rest: Sequence[bytes], *, creates: bool) -> tuple[bool, int]:
     """Return (MKSTREAM, ENTRIESREAD) of XGROUP's options. Raises ReplyError."""
     options, makes_stream, read = Arguments(rest), False, UNKNOWN
     while options:
@@ -84,18 +84,18 @@ def _options(name: str, rest: Sequence[bytes], *, creates: bool) -> tuple[bool, 
             if read < 0 and read != UNKNOWN:
                 raise ReplyError(ENTRIES_READ_NEGATIVE)
         else:
-            raise ReplyError(SUBCOMMAND_SYNTAX % (name, "XGROUP"))
+            raise ReplyError(SUBCOMMAND_SYNTAX)
     return makes_stream, read
 
 
 @command("XGROUP|CREATE", flags=WRITE | DENYOOM)
 def xgroup_create(cx: Context, key: bytes, group: bytes, id_: bytes, *rest: bytes) -> Any:
     """XGROUP CREATE key group <id | $> [MKSTREAM] [ENTRIESREAD entries-read] -- Creates a consumer group that reads a stream from after an id on. O(log N). Since 5.0.0."""
-    makes_stream, read = _options("CREATE", rest, creates=True)
+    makes_stream, read = _options(rest, creates=True)
     entry = cx.db.edit(key, STREAM) if makes_stream else _stream(cx, key)
     if len(rest) > _CREATE_OPTIONS_MAX:
-        raise ReplyError(SUBCOMMAND_SYNTAX % ("CREATE", "XGROUP"))
-    if id_ == b"$":
+        raise ReplyError(SUBCOMMAND_SYNTAX)
+    if special_id(id_) == b"$":
         last = 0 if entry is None else entry.last
     else:
         last = entry_id(id_)
@@ -110,11 +110,11 @@ def xgroup_create(cx: Context, key: bytes, group: bytes, id_: bytes, *rest: byte
 @command("XGROUP|SETID", flags=WRITE)
 def xgroup_setid(cx: Context, key: bytes, group: bytes, id_: bytes, *rest: bytes) -> Any:
     """XGROUP SETID key group <id | $> [ENTRIESREAD entries-read] -- Lets a consumer group read on from after an id. O(log N). Since 5.0.0."""
-    _, read = _options("SETID", rest, creates=False)
+    _, read = _options(rest, creates=False)
     entry, found = _stream_and_group(cx, key, group)
     if len(rest) not in {0, 2}:
-        raise ReplyError(SUBCOMMAND_SYNTAX % ("SETID", "XGROUP"))
-    groups.set_delivered(cx.db, found, entry.last if id_ == b"$" else entry_id(id_, ends=True), read)
+        raise ReplyError(SUBCOMMAND_SYNTAX)
+    groups.set_delivered(cx.db, found, entry.last if special_id(id_) == b"$" else entry_id(id_, ends=True), read)
     cx.db.replaced(entry)
     return OK
 

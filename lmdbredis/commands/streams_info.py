@@ -62,7 +62,7 @@ def _full_count(words: Sequence[bytes]) -> int:
     """Return the count of FULL [COUNT count], 0 = all. Raises ReplyError."""
     upper = [word.upper() for word in words]
     if upper[0] != b"FULL" or len(words) not in {1, 3} or upper[1:2] not in ([], [b"COUNT"]):
-        raise ReplyError(SUBCOMMAND_SYNTAX % ("STREAM", "XINFO"))
+        raise ReplyError(SUBCOMMAND_SYNTAX)
     count = integer(words[2]) if len(words) > 1 else _FULL_COUNT
     return count if count >= 0 else _FULL_COUNT
 

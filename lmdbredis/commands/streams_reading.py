@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from lmdbredis.arguments import Arguments, entry_id, integer
+from lmdbredis.arguments import Arguments, entry_id, integer, special_id
 from lmdbredis.blocking import Wait
 from lmdbredis.datatypes import streams, streams_groups
 from lmdbredis.errors import (
@@ -93,7 +93,7 @@ class _Request:
             raise ReplyError(GROUP_MISSING)
         half = len(options) // 2
         self.keys = options.take(half)
-        self.ids = options.take(half)
+        self.ids = [special_id(word) for word in options.take(half)]
 
 
 def _timeout_ms(word: bytes) -> int:

@@ -30,7 +30,7 @@ def slowlog(cx: Context) -> None:
 def slowlog_get(cx: Context, *words: bytes) -> list[Any]:
     """SLOWLOG GET [count] -- Returns the slowest of the last requests, the last one first: number, time, duration in microseconds, words, address and name of the client. O(N) where N is the number of entries returned. Since 2.2.12."""
     if len(words) > 1:
-        raise ReplyError(SUBCOMMAND_SYNTAX % ("GET", "SLOWLOG"))
+        raise ReplyError(SUBCOMMAND_SYNTAX)
     wanted = integer(words[0], SLOWLOG_COUNT) if words else _REQUESTS_SHOWN
     if wanted < -1:
         raise ReplyError(SLOWLOG_COUNT)

@@ -2,8 +2,8 @@ r"""Compiled Lua 5.1: the tail calls of library functions become plain calls.
 
 Theory. In ``return redis.call(...)`` Lua gives the frame of the caller to the function called. In Redis that function is written in
 C, and C functions get no frame that way, so an error there can still name the script's line. Ours are written in Lua. Therefore
-a compiled script is changed before it is loaded: OP_TAILCALL becomes OP_CALL where the function was just read from a field or a
-global with one of the names given. A script's own recursion by tail calls stays what it is.
+a compiled script is changed before it is loaded: OP_TAILCALL becomes OP_CALL where the function was just read from a field, a
+method or a global with one of the names given. A script's own recursion by tail calls stays what it is.
 
 The format, as ``string.dump`` writes it on this machine::
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _HEADER_BYTES: Final = 12
-_MOVE, _GETUPVAL, _GETGLOBAL, _GETTABLE, _CALL, _TAILCALL, _CLOSURE = 0, 4, 5, 6, 28, 29, 36
+_MOVE, _GETUPVAL, _GETGLOBAL, _GETTABLE, _SELF, _CALL, _TAILCALL, _CLOSURE = 0, 4, 5, 6, 11, 28, 29, 36
 # Opcodes that write no register, or not register A as their only one: OP_SETGLOBAL, OP_SETUPVAL, OP_SETTABLE, OP_JMP, tests, OP_RETURN,
 # OP_SETLIST, OP_CLOSE.
 _WRITES_NOTHING: Final = frozenset({7, 8, 9, 22, 23, 24, 25, 26, 30, 34, 35})
@@ -110,7 +110,7 @@ class _Chunk:
                 continue
             if opcode == _GETGLOBAL:
                 name = constants[instruction >> 14]
-            elif opcode == _GETTABLE:
+            elif opcode in {_GETTABLE, _SELF}:
                 key = instruction >> 14 & 511
                 name = constants[key - 256] if key >= 256 else None
             elif opcode == _CLOSURE:

@@ -345,14 +345,14 @@ local function partly(name, text, limit, offset)
 end
 
 function library.unpack_one(...)
-  local text = text_argument('unpack_one', ...)
-  return partly('unpack_one', text, 1, integer_argument(2, 'unpack_one', 0, select(2, ...)))
+  local offset = integer_argument(2, 'unpack_one', 0, select(2, ...))
+  return partly('unpack_one', text_argument('unpack_one', ...), 1, offset)
 end
 
 function library.unpack_limit(...)
-  local text = text_argument('unpack_limit', ...)
   local limit = integer_argument(2, 'unpack_limit', nil, select(2, ...))
-  return partly('unpack_limit', text, limit, integer_argument(3, 'unpack_limit', 0, select(3, ...)))
+  local offset = integer_argument(3, 'unpack_limit', 0, select(3, ...))
+  return partly('unpack_limit', text_argument('unpack_limit', ...), limit, offset)
 end
 
 tools.float_bytes, tools.float_of = float_bytes, float_of

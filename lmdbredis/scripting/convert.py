@@ -19,6 +19,9 @@ To Lua a value goes as a tuple (value, kind, ...), or as a plain value, which is
 flat: marks and what belongs to them, see `flatten` there. Numbers lose their fraction, as in Redis, and those beyond 64 bits
 become the least integer.
 
+A list with nulls is a table that has room for all of its elements from the start, as Redis makes it: what Lua says of its length (`#`)
+depends on that.
+
 It holds no Lua state: who makes tables is handed in.
 """
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     Tables = Callable[[Any], Any]  # makes a Lua table of a list or of a dict
+    Arrays = Callable[[list[Any]], Any]  # makes one of a list with nulls
 
 STATUS, LIST, TABLE, ERROR, STOP = 1, 2, 3, 4, 5  # kinds of what goes to Lua
 LIST_ELEMENTS_MAX: Final = 500  # of a list that goes element by element; a longer one is made a table here
@@ -46,6 +50,7 @@ _ROOM_BYTES: Final = 64  # what Lua needs for an element of a table, beside a st
 _PLAIN_TYPES: Final = frozenset((bytes, int, bool))
 _PLAIN_ELEMENTS: Final = frozenset((bytes, int))
 _ONLY_BYTES: Final = {bytes}
+_PLAIN_OR_NULL: Final = frozenset((bytes, int, type(None)))
 
 
 # --- out of Lua: words -------------------------------------------------------------------------------------------------------
@@ -70,9 +75,12 @@ def number_word(number: float) -> bytes:
 class ToLua:
     """Replies into Lua values, in one of the two protocols."""
 
-    def __init__(self, tables: Tables, protocol: int, has_room: Callable[[int], bool], no_room: bytes) -> None:
-        """`tables` makes tables; `has_room` tells whether Lua has so many bytes; `no_room` is the error if not."""
+    def __init__(
+        self, tables: Tables, arrays: Arrays, protocol: int, has_room: Callable[[int], bool], no_room: bytes
+    ) -> None:
+        """`tables` and `arrays` make tables; `has_room` tells whether Lua has so many bytes; `no_room` is the error if not."""
         self._tables = tables
+        self._arrays = arrays
         self._has_room = has_room
         self._no_room = no_room
         self._resp3 = protocol == 3
@@ -125,7 +133,7 @@ class ToLua:
             if _ONLY_BYTES.issuperset(map(type, values)):
                 is_fit = self._has_room(sum(map(len, values)))
                 return (None, LIST, *values) if is_fit else (self._no_room, ERROR)
-            if _PLAIN_ELEMENTS.issuperset(map(type, values)):
+            if (_PLAIN_OR_NULL if self._resp3 else _PLAIN_ELEMENTS).issuperset(map(type, values)):
                 is_fit = self._has_room(_deep_size(values))
                 return (None, LIST, *values) if is_fit else (self._no_room, ERROR)
         return self._as_table(values)
@@ -168,7 +176,8 @@ class ToLua:
             return self._tables({b"err": error_text(value)})
         if value is None or value is NULL_ARRAY:
             return self._null(value)
-        return self._tables([self._inner(one) for one in value])
+        made = [self._inner(one) for one in value]
+        return self._arrays(made) if None in made else self._tables(made)
 
 
 def error_text(error: ReplyError) -> bytes:

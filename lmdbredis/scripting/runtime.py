@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,6 +54,7 @@ _LEVELS: Final = (logging.DEBUG, logging.DEBUG + 5, logging.INFO, logging.WARNIN
 _FRAMED: Final = frozenset(
     b"call pcall error_reply status_reply sha1hex log setresp set_repl acl_check_cmd encode decode pack unpack unpack_one "
     b"unpack_limit size insert rep find match gsub gmatch gfind foreach create wrap resume random randomseed xpcall rawget rawset next pairs getmetatable "
+    b"encode_max_depth decode_max_depth encode_number_precision encode_keep_buffer encode_invalid_numbers decode_invalid_numbers encode_sparse_array "
     b"setmetatable loadstring load tobit bnot band bor bxor lshift rshift arshift rol ror bswap tohex".split()
 )
 _VERSION: Final = b"7.2.0"
@@ -98,8 +100,11 @@ class Runtime:
         self.stopped_by: BaseException | None = None
         self.has_written = False  # the running script has called a command that writes
         self._tick = tick
-        self._to_lua2 = ToLua(self._lua.table_from, 2, self._has_room, errors.SCRIPT_MEMORY.encode())
-        self._to_lua3 = ToLua(self._lua.table_from, 3, self._has_room, errors.SCRIPT_MEMORY.encode())
+        self._array = self._lua.eval(b"function(...) return {...} end")
+        self._to_lua2, self._to_lua3 = (
+            ToLua(self._lua.table_from, self._array_of, protocol, self._has_room, errors.SCRIPT_MEMORY.encode())
+            for protocol in (2, 3)
+        )
         self._to_lua = self._to_lua2
         self._resp3 = False
         self._open()
@@ -156,6 +161,13 @@ class Runtime:
     def _has_room(self, size_bytes: int) -> bool:
         """Tell whether Lua surely has so many bytes: below the hard limit, or after a script was held to the soft one."""
         return size_bytes < _SURELY_FITS_BYTES or self.used_bytes + 2 * size_bytes < _HARD_BYTES
+
+    def _array_of(self, values: list[Any]) -> Any:
+        """Return a table of values some of which are null, with room for all of them as long as they fit on Lua's stack."""
+        if len(values) <= _WORDS_AT_ONCE:
+            with suppress(Exception):  # what ends a script may come up in here as well: it will again
+                return self._array(*values)
+        return self._lua.table_from(values)
 
     # --- scripts --------------------------------------------------------------------------------------------------------------
 
@@ -382,6 +394,16 @@ class Scripting:
             self.runtime.compile(script)
             self.scripts.add(script)
         return script
+
+    def writes_nothing(self, words: Sequence[bytes]) -> bool:
+        """Tell whether the script that a request of EVAL or EVALSHA names is known to say that it writes nothing."""
+        if words[0].upper() == b"EVALSHA":
+            known = self.scripts.of_sha(words[1])
+            return known is not None and known.no_writes
+        try:
+            return Script(words[1]).no_writes
+        except ReplyError:
+            return False
 
     def run(self, script: Script, count: int, words: Sequence[bytes], *, read_only: bool) -> Any:
         """Run a script, the first `count` words of which are keys; return its reply, which is a ReplyError if it raised. Raises what its commands must not raise."""

@@ -16,7 +16,7 @@ local host, texts, limits = ...
 local raw_pcall, raw_xpcall, raw_error, raw_next, raw_pairs = pcall, xpcall, error, next, pairs
 local raw_rawget, raw_rawset, raw_getmetatable, raw_setmetatable = rawget, rawset, getmetatable, setmetatable
 local raw_loadstring, raw_setfenv, insert, rep = loadstring, setfenv, table.insert, string.rep
-local raw_create, raw_wrap, raw_resume = coroutine.create, coroutine.wrap, coroutine.resume
+local raw_create, raw_wrap, raw_resume, running = coroutine.create, coroutine.wrap, coroutine.resume, coroutine.running
 local raw_collect, gcinfo, type, tostring, tonumber, select, unpack = collectgarbage, gcinfo, type, tostring, tonumber, select, unpack
 local byte, sub, find, match, floor, concat = string.byte, string.sub, string.find, string.match, math.floor, table.concat
 local gsub, gmatch, foreach = string.gsub, string.gmatch, table.foreach
@@ -63,12 +63,46 @@ local function typename(...)
   return select('#', ...) == 0 and 'no value' or type((...))
 end
 
+-- Return how the script has called the function of ours in which it is: the name it used, nil if Lua knows none, and what sort of name
+-- that is. `fallback`: the name if the frame that called is gone.
+local function called(fallback)
+  local level, is_gone, last = 3, false, nil
+  local found = getinfo(level, 'nS')
+  while found and (found.source == OWN or found.what == 'tail') do
+    is_gone = found.what == 'tail'
+    if not is_gone then last = found end
+    level = level + 1
+    found = getinfo(level, 'nS')
+  end
+  if is_gone or not last then return fallback, '' end
+  return last.name, last.namewhat
+end
+
+-- As luaL_argerror: a method's arguments are counted from the one behind self.
 local function bad_argument(position, name, text)
-  fail("bad argument #" .. position .. " to '" .. name .. "' (" .. text .. ")")
+  local name_used, what = called(name)
+  if what == 'method' then position = position - 1 end
+  if what == 'method' and position == 0 then fail("calling '" .. name_used .. "' on bad self (" .. text .. ")") end
+  fail("bad argument #" .. position .. " to '" .. (name_used or '?') .. "' (" .. text .. ")")
 end
 
 local function expect_table(position, name, ...)
   if type((...)) ~= 'table' then bad_argument(position, name, 'table expected, got ' .. typename(...)) end
+end
+
+local function expect_string(position, name, ...)
+  local kind = type((select(position, ...)))
+  if kind == 'string' or kind == 'number' then return end
+  bad_argument(position, name, 'string expected, got ' .. typename(select(position, ...)))
+end
+
+local function expect_number(position, name, ...)
+  if tonumber((select(position, ...))) then return end
+  bad_argument(position, name, 'number expected, got ' .. typename(select(position, ...)))
+end
+
+local function expect_any(position, name, ...)
+  if select('#', ...) < position then bad_argument(position, name, 'value expected') end
 end
 
 local function refuse_write()
@@ -112,12 +146,15 @@ end
 function globals.rawget(...)
   local target, key = ...
   expect_table(1, 'rawget', ...)
+  expect_any(2, 'rawget', ...)
   return raw_rawget(locked[target] or target, key)
 end
 
 function globals.rawset(...)
   local target, key, value = ...
   expect_table(1, 'rawset', ...)
+  expect_any(2, 'rawset', ...)
+  expect_any(3, 'rawset', ...)
   if locked[target] then raw_error(texts.readonly, 0) end
   if key == nil then raw_error('table index is nil', 0) end
   if key ~= key then raw_error('table index is NaN', 0) end
@@ -164,8 +201,15 @@ end
 
 -- --- catching errors ------------------------------------------------------------------------------------------------------------
 
--- As Redis: a script's own pcall sees the text of an error table, as it did before errors were tables.
-local function caught(ok, value, ...)
+local catcher -- what handles an error before it is caught, where the script is: nil if the script as a whole would end
+
+local function untouched(value)
+  return value
+end
+
+-- As Redis: a script's own pcall sees the text of an error table, as it did before errors were tables. `outer`: the catcher before.
+local function caught(outer, ok, value, ...)
+  catcher = outer
   if ok then return true, value, ... end
   if dead then raw_error(STOP, 0) end
   value = placed(safe(value), true)
@@ -178,10 +222,13 @@ end
 
 function globals.pcall(...)
   if select('#', ...) == 0 then return false end
-  return caught(raw_pcall(...))
+  local outer = catcher
+  catcher = untouched
+  return caught(outer, raw_pcall(...))
 end
 
-local function handled(ok, ...)
+local function handled(outer, ok, ...)
+  catcher = outer
   if dead then raw_error(STOP, 0) end
   return ok, ...
 end
@@ -189,7 +236,9 @@ end
 function globals.xpcall(...)
   local body, handler = ...
   if select('#', ...) < 2 then bad_argument(2, 'xpcall', 'value expected') end
-  return handled(raw_xpcall(body, function(value)
+  local outer = catcher
+  catcher = handler
+  return handled(outer, raw_xpcall(body, function(value)
     if dead then return STOP end
     return handler(placed(safe(value)))
   end))
@@ -220,7 +269,7 @@ local coroutines = {
     if type((...)) ~= 'thread' then bad_argument(1, 'resume', 'coroutine expected') end
     return resumed(raw_resume(...))
   end,
-  running = coroutine.running,
+  running = running,
   status = coroutine.status,
   yield = coroutine.yield,
 }
@@ -244,21 +293,43 @@ function globals.loadstring(...)
   return compile(text, name or text)
 end
 
-local function gather(reader)
+local function gather(reader, place)
   local pieces, count = {}, 0
   while true do
     local piece = reader()
     if piece == nil or piece == '' then return concat(pieces) end
-    if type(piece) ~= 'string' and type(piece) ~= 'number' then raw_error('reader function must return a string', 0) end
+    if type(piece) ~= 'string' and type(piece) ~= 'number' then raw_error(place .. 'reader function must return a string', 0) end
     count = count + 1
     pieces[count] = piece
   end
 end
 
+-- What an error of a reader becomes, where it is raised: Lua asks whoever handles errors around `load`, though `load` catches it. Around
+-- the script as a whole that is Redis, which makes a table of it.
+local function unread(value)
+  if dead then return STOP end
+  value = placed(safe(value))
+  if running() then return value end
+  if catcher then return catcher(value) end
+  if type(value) ~= 'table' then value = { err = 'ERR ' .. tostring(value) } end
+  local level, found = 2, getinfo(2, 'Sl')
+  while found and (found.currentline < 1 or found.source == OWN) do
+    level = level + 1
+    found = getinfo(level, 'Sl')
+  end
+  if found and not locked[value] then
+    raw_rawset(value, 'source', found.source)
+    raw_rawset(value, 'line', found.currentline)
+  end
+  return value
+end
+
 function globals.load(...)
   local reader, name = ...
   if type(reader) ~= 'function' then bad_argument(1, 'load', 'function expected, got ' .. typename(...)) end
-  local ok, text = caught(raw_pcall(gather, reader))
+  local place = where()
+  local ok, text = raw_xpcall(function() return gather(reader, place) end, unread)
+  if dead then raw_error(STOP, 0) end
   if not ok then return nil, text end
   return compile(text, name or '=(load)')
 end
@@ -270,7 +341,11 @@ local REP_BLOCK = 256
 
 strings.rep = function(...)
   local text, count = ...
-  if type(text) ~= 'string' or type(count) ~= 'number' then return rep(...) end
+  if type(text) ~= 'string' or type(count) ~= 'number' then
+    expect_string(1, 'rep', ...)
+    expect_number(2, 'rep', ...)
+    return rep(...)
+  end
   if #text * count > limits.soft_kb * 1024 then raw_error(MEMORY, 0) end
   if count < 2 * REP_BLOCK then return rep(text, count) end
   -- Lua copies a repeated byte byte by byte: blocks of them it copies at once.
@@ -282,30 +357,57 @@ end
 local PATTERN_ITEMS_MAX = 5000
 
 local function check_pattern(pattern)
-  if type(pattern) == 'string' and #pattern > PATTERN_ITEMS_MAX then
-    local _, items = gsub(pattern, '[%(%)%*%+%-%?]', '')
-    if items > PATTERN_ITEMS_MAX then fail('pattern too complex') end
-  end
+  local _, items = gsub(pattern, '[%(%)%*%+%-%?]', '')
+  if items > PATTERN_ITEMS_MAX then fail('pattern too complex') end
+end
+
+-- What Lua would refuse of the words is refused here: it would name our call, not the script's.
+local function check_texts(name, ...)
+  expect_string(1, name, ...)
+  expect_string(2, name, ...)
 end
 
 strings.find = function(...)
-  local _, pattern, _, plain = ...
-  if not plain then check_pattern(pattern) end
+  local text, pattern, first, plain = ...
+  if type(text) ~= 'string' or type(pattern) ~= 'string' then
+    check_texts('find', ...)
+  elseif #pattern > PATTERN_ITEMS_MAX and not plain then
+    check_pattern(pattern)
+  end
+  if first ~= nil and type(first) ~= 'number' then expect_number(3, 'find', ...) end
   return find(...)
 end
 strings.match = function(...)
-  local _, pattern = ...
-  check_pattern(pattern)
+  local text, pattern, first = ...
+  if type(text) ~= 'string' or type(pattern) ~= 'string' then
+    check_texts('match', ...)
+  elseif #pattern > PATTERN_ITEMS_MAX then
+    check_pattern(pattern)
+  end
+  if first ~= nil and type(first) ~= 'number' then expect_number(3, 'match', ...) end
   return match(...)
 end
+
+local REPLACEMENTS = { string = true, number = true, ['function'] = true, table = true }
+
 strings.gsub = function(...)
-  local _, pattern = ...
-  check_pattern(pattern)
+  local text, pattern, replacement, count = ...
+  if type(text) ~= 'string' or type(pattern) ~= 'string' then
+    check_texts('gsub', ...)
+  elseif #pattern > PATTERN_ITEMS_MAX then
+    check_pattern(pattern)
+  end
+  if count ~= nil and type(count) ~= 'number' then expect_number(4, 'gsub', ...) end
+  if not REPLACEMENTS[type(replacement)] then bad_argument(3, 'gsub', 'string/function/table expected') end
   return gsub(...)
 end
 strings.gmatch = function(...)
-  local _, pattern = ...
-  check_pattern(pattern)
+  local text, pattern = ...
+  if type(text) ~= 'string' or type(pattern) ~= 'string' then
+    check_texts('gmatch', ...)
+  elseif #pattern > PATTERN_ITEMS_MAX then
+    check_pattern(pattern)
+  end
   return gmatch(...)
 end
 strings.gfind = strings.gmatch
@@ -326,10 +428,10 @@ local tables = copy(table)
 tables.insert = function(...)
   local target, position = ...
   expect_table(1, 'insert', ...)
-  if locked[target] then raw_error(texts.readonly, 0) end
   local count = select('#', ...)
   if count ~= 2 and count ~= 3 then fail("wrong number of arguments to 'insert'") end
   if count == 3 and not tonumber(position) then bad_argument(2, 'insert', 'number expected, got ' .. type(position)) end
+  if locked[target] then raw_error(texts.readonly, 0) end
   insert(...)
 end
 tables.foreach = function(target, ...)
@@ -674,6 +776,7 @@ local function laid(ok, ...)
 end
 
 local function leave(ok, value)
+  catcher = nil
   if tuned then
     tuned = false
     raw_collect('restart')

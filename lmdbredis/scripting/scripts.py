@@ -47,16 +47,13 @@ class Script:
 
 
 def _read_shebang(text: bytes) -> frozenset[bytes]:
-    """Return the flags that the first line names. Raises ReplyError."""
-    first, separator, _ = text[2:].partition(b"\n")
-    if not separator:
+    """Return the flags that the first line names. Raises ReplyError: for a flag before it looks at the engine, as Redis."""
+    first, separator, _ = text.partition(b"\n")
+    if not separator or b"\0" in first:
         raise ReplyError(errors.SHEBANG_WITHOUT_END)
     words = split_inline(first)
     if words is None:
         raise ReplyError(errors.SHEBANG_UNREADABLE)
-    engine = words[0] if words else b""
-    if engine.lower() != b"lua":
-        raise ReplyError(errors.SHEBANG_ENGINE % shown(engine))
     flags: set[bytes] = set()
     for word in words[1:]:
         if not word.startswith(_FLAGS_OPTION):
@@ -66,6 +63,9 @@ def _read_shebang(text: bytes) -> frozenset[bytes]:
             if flag not in _FLAGS:
                 raise ReplyError(errors.SHEBANG_FLAG % shown(flag))
             flags.add(flag)
+    engine = words[0].removeprefix(b"#!")
+    if engine.lower() != b"lua":
+        raise ReplyError(errors.SHEBANG_ENGINE % shown(engine))
     return frozenset(flags)
 
 
