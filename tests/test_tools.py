@@ -11,6 +11,7 @@ import os
 import random
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import zlib
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 import lmdb
 import pytest
 
+from lmdbredis import control_file
 from lmdbredis.config import VERSION
 from lmdbredis.snapshots import ReadOnly
 from tests.crash import Engine, Load
@@ -36,7 +38,7 @@ from tests.tool_stores import (
     several_as_nobody,
     tool,
 )
-from tools.main import parser
+from tools.main import main, parser
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -415,3 +417,25 @@ def test_help():
     assert (0, True) == (status, "bigkeys" in said)
     status, said = tool("wal", "tail", "--help")
     assert (0, True) == (status, "example: lmdbredis wal tail" in said)
+
+
+def test_pages_that_were_never_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A commit that no sync has followed may end with pages that were free again before they were written: that is no damage."""
+    store, killed = tmp_path / "store", tmp_path / "killed"
+    engine = Engine(store)
+    engine.run([b"SET", b"k", b"v"])
+    engine.store.begin_commit()
+    engine.store.wait_for_commit(10)
+    shutil.copytree(store, killed, ignore=shutil.ignore_patterns("LOCK", "lock.mdb"))
+    engine.close()
+    control = control_file.unpack((killed / "CONTROL").read_bytes())
+    with (killed / "data.mdb").open("r+b") as file:
+        bodies = control_file.meta_bodies(file.read(control_file.FIRST_BYTES))
+        newest = max(bodies, key=control_file.meta_txnid)
+        at = control_file.meta_txnid(newest) % 2 * control_file.meta_page_bytes(newest) + control_file.META_BODY_OFFSET
+        file.seek(at + control_file._META_LAST_PAGE)
+        (last_page,) = struct.unpack("=Q", file.read(8))
+        file.seek(at + control_file._META_LAST_PAGE)
+        file.write(struct.pack("=Q", last_page + 3))
+    assert control_file.meta_txnid(newest) > control.txnid
+    assert main(["check", str(killed)]) == 0, capsys.readouterr().out

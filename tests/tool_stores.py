@@ -172,7 +172,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "CONTROL damaged": (lambda store: edit(store / "CONTROL", 60, b"?"), "the file CONTROL is damaged"),
     "CONTROL cut off": (lambda store: (store / "CONTROL").write_bytes(b"LR"), "the file CONTROL is damaged"),
     "a meta page lost": (lambda store: edit(store / "data.mdb", PAGE, bytes(PAGE)), ""),
-    "data.mdb cut off": (lambda store: os.truncate(store / "data.mdb", 5 * PAGE), "has pages up to"),
+    "data.mdb cut off": (lambda store: os.truncate(store / "data.mdb", 5 * PAGE), "which CONTROL names, "),
     "data.mdb older": (older_data, "an older state"),
     "all pages lost": (lose_pages, "data.mdb"),
     "leaf pages lost": (lambda store: each_page_with(store, b"field100", 0, bytes(PAGE)), ""),

@@ -181,7 +181,7 @@ class Directory:
         """See `Source`."""
         try:
             self._write(target, tell, compact=compact)
-        except StorageError:  # it may be for pages that were written over
+        except (StorageError, Damaged):  # it may be for pages that were written over
             self._refuse_if_opened()
             raise
         self._refuse_if_opened()
