@@ -136,7 +136,10 @@ class Failover:
         if self.state == IN_PROGRESS:
             log.warning("Failover target refused or cannot be reached: this server stays what it was")
             self._server.role.replicate(None)
-            self._end()
+            if (
+                self._server.role.following is None
+            ):  # else there is no room for that: the link goes on, and ends here again
+                self._end()
 
     def _give_up(self) -> None:
         if self.state == IN_PROGRESS:

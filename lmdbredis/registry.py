@@ -112,7 +112,7 @@ class Role(Protocol):
     def replicate(self, address: tuple[str, int] | None) -> None:
         """Copy the server at this address, or none any more. As the next two, for `after_batch`."""
 
-    def take_place(self, replid: str) -> None:
+    def take_place(self, session: Session, replid: str) -> None:
         """Be a server of its own, because the one that is copied wants that."""
 
     def feed(self, session: Session, replid: str, lsn: int, last: list[int] | None) -> None:

@@ -23,6 +23,7 @@ from lmdbredis.format import WANTS_SYNC
 from lmdbredis.link import Link
 from lmdbredis.measures import clock_ms, now_us
 from lmdbredis.replication import Following, Replica
+from lmdbredis.resp import encode2
 from lmdbredis.session import Gate
 from lmdbredis.shipping import LastRecord
 
@@ -77,19 +78,20 @@ class Role:
     def replicate(self, address: tuple[str, int] | None, *, takes_over: bool = False) -> None:
         """Copy the server at this address from now on, or none any more: REPLICAOF. Between batches.
 
-        With `takes_over` that server, which is a replica of this one, is told to be a server of its own first.
+        With `takes_over` that server, which is a replica of this one, is told to be a server of its own first. Who has no room for the
+        name of a history of his own stays a replica.
         """
         self._server.config.follow(address)
         if address == (self.link and (self.link.following.host, self.link.following.port)):
             return
         if self.link is not None:
+            if address is None and not self._begin_history(self.link.following):
+                return
             self.link.stop()
             self.link = None
         is_strict = self._server.store.record_flags != 0
         try:
             if address is None:
-                control = self._server.store.control
-                self._server.store.set_history(os.urandom(20).hex(), control.replid, self._server.store.wal.end_lsn)
                 self.feeds.let_go()
             self._be_copy(address is not None)
         except (DiskFull, SyncFailed) as failure:
@@ -102,6 +104,21 @@ class Role:
                 self._server.barrier.refuse()
             self._server.executor.refuse_waiters(ReplyError(errors.UNBLOCKED_BY_ROLE))
             self.connect(takes_over=takes_over)
+
+    def _begin_history(self, following: Following) -> bool:
+        """Give what is logged from now on a name of its own; tell whether there was room for it: if not, all is as before."""
+        store = self._server.store
+        try:
+            store.set_history(os.urandom(20).hex(), store.control.replid, store.wal.end_lsn)
+        except DiskFull as full:
+            log.warning(
+                "The disk is full (%s): this server stays a replica of %s:%d", full, following.host, following.port
+            )
+            self._server.config.follow((following.host, following.port))
+            return False
+        except SyncFailed as failure:
+            self._server.die(failure)
+        return True
 
     def _be_copy(self, is_copy: bool) -> None:
         """Take rows from another server and none of one's own, or the other way round."""
@@ -131,10 +148,14 @@ class Role:
 
         loop.call_soon(begin)
 
-    def take_place(self, replid: str) -> None:
-        """Be a server of its own, because the one that is copied wants that. Between batches."""
-        if self.link is not None and self._server.store.control.replid == replid:
-            self.replicate(None)
+    def take_place(self, session: Session, replid: str) -> None:
+        """Be a server of its own, because the one that is copied, which speaks through the session, wants that. In a batch, at its end."""
+        if self.link is None or self._server.store.control.replid != replid:
+            return
+        self.replicate(None)
+        if self.link is not None:  # it must not be told that it can go on: it would be a replica, too
+            session.output += encode2(ReplyError(errors.MISCONF_FULL))
+            session.closing = True
 
     def acknowledge(self, replica: Replica, lsn: int, synced_lsn: int) -> None:
         """Take note of how far a replica is. In a batch."""

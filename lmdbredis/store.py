@@ -529,8 +529,9 @@ class Store:
         if self._syncing is not None:  # it will write CONTROL
             self._syncing.exception()
             self._finish_sync()
-        self.control = replace(self.control, replid=replid, replid2=replid2, replid2_lsn=replid2_lsn)
-        self.disk.replace(self.directory / "CONTROL", control_file.pack(self.control))
+        control = replace(self.control, replid=replid, replid2=replid2, replid2_lsn=replid2_lsn)
+        self.disk.replace(self.directory / "CONTROL", control_file.pack(control))
+        self.control = control
 
     def probe(self, time_ms: int) -> None:
         """Find out whether the disk has room: commit and log an empty record. Raises DiskFull while it has not.

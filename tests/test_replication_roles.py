@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import subprocess
 import sys
@@ -422,6 +423,34 @@ def test_a_ring(family: Family):
     for server in family.servers:
         assert before == digest(server)
     lead(primary)
+
+
+def test_no_room_to_become_a_primary(family: Family):
+    """A replica whose disk is full stays one when it is told to be a primary, and says so; so does one that is to take a primary's place."""
+    primary, one, _ = family.servers
+    family.wait()
+    full = one.dir / "CONTROL.new"  # what the history's name is written into
+
+    def fill() -> bool:
+        with contextlib.suppress(FileExistsError):  # it is being written just now
+            full.symlink_to("/dev/full")
+        return full.is_symlink()
+
+    wait_for(fill, "the disk to be full")
+    assert control(one).call("REPLICAOF", "NO", "ONE").value == b"OK"
+    assert client_role(control(one))[0] == b"slave"
+    assert "this server stays a replica" in one.log_path.read_text()
+    assert control(one).call("CONFIG", "GET", "replicaof").plain()[b"replicaof"] == b"127.0.0.1 %d" % family.proxy.port
+    primary.client().call("SET", "k", "v")
+    family.wait()
+
+    assert control(primary).call("FAILOVER", "TO", "127.0.0.1", one.port).value == b"OK"
+    wait_for(lambda: state(primary) == "no-failover", "it to be refused")
+    assert "it answers PSYNC with -MISCONF" in primary.log_path.read_text()
+    assert [client_role(control(server))[0] for server in (primary, one)] == [b"master", b"slave"]
+    assert primary.client().call("SET", "k", "w").value == b"OK"
+    full.unlink()
+    family.check()
 
 
 # --- FAILOVER -----------------------------------------------------------------------------------------------------------------------------

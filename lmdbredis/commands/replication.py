@@ -168,7 +168,7 @@ def psync(cx: Context, replicationid: bytes, offset: bytes, *words: bytes) -> An
     _refuse_strangers(cx)
     session = cx.session
     if words[3:] and words[3].upper() == b"FAILOVER":
-        cx.executor.after_batch.append(lambda: cx.server.role.take_place(replicationid.decode("latin-1")))
+        cx.executor.after_batch.append(lambda: cx.server.role.take_place(session, replicationid.decode("latin-1")))
     cx.executor.after_batch.append(
         lambda: cx.server.role.feed(session, replicationid.decode("latin-1"), lsn, last if len(last) == 3 else None)
     )
