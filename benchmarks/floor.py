@@ -27,6 +27,8 @@ from benchmarks.results import Options, Result, Row, Table, median, progress, qu
 from benchmarks.servers import BOTH, OURS, RIVAL, Server, free_port, shown, started
 
 REQUESTS = {1: 350_000, 16: 1_500_000}
+Asked = tuple[str, int]  # a command, and how many requests are in flight
+LOADS: list[Asked] = [(command, pipeline) for command in ("set", "get") for pipeline in REQUESTS]
 VALUE = b"x" * 64
 BATCH = 200  # rows that the engine is asked for in a row
 PREFIX_BYTES = 4  # of the keyspace, before each key
@@ -54,34 +56,32 @@ def _rate(server: Server, command: str, pipeline: int, requests: int) -> float:
     return load.run(server.port, f"-t {command}", requests=requests, clients=50, pipeline=pipeline).rps
 
 
-def _rates(options: Options, command: str, pipeline: int) -> dict[str, float]:
-    """Requests a second of each server, in turn."""
-    requests = REQUESTS[pipeline] // (100 if options.quick else 1)
+def _rates(options: Options, kind: str) -> dict[Asked, float]:
+    """Requests a second of one server, for each load in turn."""
     keys = 10_000 if options.quick else load.KEYSPACE
-    done = {}
-    for kind in (*LEVELS, *BOTH):
-        with options.directory() as scratch:
-            made = started(kind, scratch / kind) if kind in BOTH else _prototype(kind, scratch / kind)
-            with made as server:
-                if kind not in ("sockets", "parser"):
-                    with server.client() as client:
-                        client.fill(strings(keys, len(VALUE)))
-                    if kind in BOTH:
-                        server.settle()
-                done[kind] = _rate(server, command, pipeline, requests)
-    return done
+    with options.directory() as scratch:
+        made = started(kind, scratch / kind) if kind in BOTH else _prototype(kind, scratch / kind)
+        with made as server:
+            if kind not in ("sockets", "parser"):
+                with server.client() as client:
+                    client.fill(strings(keys, len(VALUE)))
+            rates = {}
+            for command, pipeline in LOADS:
+                if kind in BOTH:
+                    server.settle()
+                rates[command, pipeline] = _rate(
+                    server, command, pipeline, REQUESTS[pipeline] // (100 if options.quick else 1)
+                )
+    progress(f"{kind}: {', '.join(f'{rate:,.0f}' for rate in rates.values())}")
+    return rates
 
 
-def _row(options: Options, command: str, pipeline: int) -> Row:
-    runs = []
-    for repeat in range(options.repeats):
-        runs.append(_rates(options, command, pipeline))
-        shown_rates = ", ".join(f"{kind} {rate:,.0f}" for kind, rate in runs[-1].items())
-        progress(f"{repeat + 1}/{options.repeats} {command.upper()}, P={pipeline}: {shown_rates}")
-    figures: dict[str, float | None] = {f"{kind}, rps": median([run[kind] for run in runs]) for kind in runs[0]}
+def _row(command: str, pipeline: int, runs: dict[str, list[dict[Asked, float]]]) -> Row:
+    rates = {kind: [run[command, pipeline] for run in done] for kind, done in runs.items()}
+    figures: dict[str, float | None] = {f"{kind}, rps": median(done) for kind, done in rates.items()}
     for kind in (*LEVELS, OURS):
         figures[f"{kind} / valkey"] = figures[f"{kind}, rps"] / figures[f"{RIVAL}, rps"]
-    return Row(f"{command.upper()}, P={pipeline}", figures, runs={"runs": runs})
+    return Row(f"{command.upper()}, P={pipeline}", figures, runs=rates)
 
 
 def _engine_us(options: Options) -> dict[str, float]:
@@ -114,7 +114,11 @@ def _engine_us(options: Options) -> dict[str, float]:
 
 def run(options: Options) -> Result:
     """Measure the parts."""
-    rows = [_row(options, command, pipeline) for command in ("set", "get") for pipeline in REQUESTS]
+    runs: dict[str, list[dict[Asked, float]]] = {kind: [] for kind in (*LEVELS, *BOTH)}
+    for repeat in range(options.repeats):
+        for kind in runs if repeat % 2 == 0 else reversed(runs):
+            runs[kind].append(_rates(options, kind))
+    rows = [_row(command, pipeline, runs) for command, pipeline in LOADS]
     engine = Row("a random row among a million", dict(_engine_us(options)))
     with (
         options.directory() as scratch,

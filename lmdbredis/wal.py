@@ -402,10 +402,9 @@ class Wal:
 
     def trim(self, before_lsn: int) -> None:
         """Remove the segments that end at or before `before_lsn`; never the current one."""
-        bases = segments(self.directory)
-        for base, following in itertools.pairwise(bases):
-            if following <= before_lsn and base < self.base_lsn:
-                with suppress(OSError):  # it can go later
+        with suppress(OSError):  # no descriptor is left, or somebody forbids it: they can go later
+            for base, following in itertools.pairwise(segments(self.directory)):
+                if following <= before_lsn and base < self.base_lsn:
                     segment_path(self.directory, base).unlink()
 
     def size_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 import tracemalloc
@@ -130,6 +131,24 @@ def test_trim(tmp_path: Path):
     log.close()
     with pytest.raises(StorageError, match="segments are missing"):
         payloads(tmp_path, bases[2])
+
+
+def test_trim_without_a_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Segments whose directory cannot be listed just now stay, and go later."""
+
+    def refuse(_: Path) -> list[int]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    log = Wal(tmp_path, Disk(), 0, 200)
+    for number in range(10):
+        log.append(b"%d" % number * 50, number)
+    with monkeypatch.context() as patch:
+        patch.setattr(wal, "segments", refuse)
+        log.trim(1 << 60)
+    assert len(wal.segments(tmp_path)) > 4
+    log.trim(1 << 60)
+    assert len(wal.segments(tmp_path)) == 1
+    log.close()
 
 
 # --- the end of the log ----------------------------------------------------------------------------------------------------------
