@@ -203,7 +203,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         "BLOCK_ROWS": 8,
         "_JOIN_ROWS": 3,
         "_JOINED_ROWS_MAX": 6,
-        "_WAITING_ROWS": 32,
+        "_BACKLOG_ROWS": 16,
+        "_COMMIT_ROWS": 32,
         "_GROUP_BLOCKS": 4,
     }.items():
         monkeypatch.setattr(ranks, name, value)

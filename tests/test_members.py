@@ -139,7 +139,8 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
         monkeypatch.setattr(module, "BLOCK_ROWS", 8)
     monkeypatch.setattr(ranks, "_JOIN_ROWS", 3)
     monkeypatch.setattr(ranks, "_JOINED_ROWS_MAX", 6)
-    monkeypatch.setattr(ranks, "_WAITING_ROWS", 32)
+    monkeypatch.setattr(ranks, "_BACKLOG_ROWS", 16)
+    monkeypatch.setattr(ranks, "_COMMIT_ROWS", 32)
     monkeypatch.setattr(ranks, "_GROUP_BLOCKS", 4)
     for name, value in (
         ("_PORTION_FIRST", 2),
