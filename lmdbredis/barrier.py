@@ -42,9 +42,8 @@ class Barrier:
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
-        self._waiting: deque[tuple[int, Sequence[Session]]] = (
-            deque()
-        )  # the first of each one's `kept` is safe from that lsn on
+        # An lsn, and the sessions whose replies wait for it: the first of each one's `kept`.
+        self._waiting: deque[tuple[int, Sequence[Session]]] = deque()
         self._syncer = ThreadPoolExecutor(1, "wal-sync")
         self._syncing: Future[int] | None = None
         self._sync_us = 0.0  # how long a sync of the log takes, running mean

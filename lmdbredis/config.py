@@ -232,9 +232,8 @@ class Config:
         self.path: str | None = None  # of the file it was read from, as given: where CONFIG REWRITE writes
         self.renames: list[tuple[bytes, bytes]] = []  # (command, new name or b""), from rename-command
         self.users: list[tuple[str, ...]] = []  # words after "user", one tuple a line
-        self.places: dict[
-            tuple[Any, ...], tuple[int, bytes]
-        ] = {}  # of each of these two: its line's number, and the line
+        # Of each of these two: its line's number, and the line.
+        self.places: dict[tuple[Any, ...], tuple[int, bytes]] = {}
         self._values: dict[str, Any] = {}
         for row in TABLE:
             self._put(row, row.default)

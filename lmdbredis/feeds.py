@@ -221,9 +221,8 @@ class Feeds:
             feed.session.kill()
             return
         feed.keep_lsn = copy.lsn
-        feed.replica.heard_ms = (
-            clock_ms()
-        )  # the snapshot is in the sockets' buffers: that the replica has it, it must say itself
+        # The snapshot is in the sockets' buffers: that the replica has it, it must say itself.
+        feed.replica.heard_ms = clock_ms()
         self._go_online(feed)
 
     def _go_online(self, feed: Feed) -> None:

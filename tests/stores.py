@@ -41,6 +41,12 @@ def put(store: Store, **values: str) -> None:
     store.append(1)
 
 
+def commit(store: Store) -> None:
+    """Commit, and wait until that is done; no sync follows."""
+    store.begin_commit()
+    store.wait_for_commit(10)
+
+
 def plain(**values: str) -> dict[bytes, bytes]:
     """Return the rows that `put` makes."""
     return {key.encode(): value.encode() for key, value in values.items()}

@@ -21,6 +21,7 @@ from lmdbredis.errors import NewerFormat, StorageError
 from tests.crash import Engine, FaultyDisk, Load, recover
 from tests.replicas import wait_for
 from tests.servers import ROOT, Lmdbredis, free_port
+from tests.stores import commit, killed
 from tests.test_holds import SMALL, faults_of_copy
 from tests.tool_stores import tool
 from tools import child, copying, manifest, sources, verify
@@ -108,9 +109,7 @@ def test_killed_store(tmp_path: Path):
     engine.store.checkpoint()
     for number in range(300):
         engine.run([b"HSET", b"hash", b"x%d" % number, b"new" * 20])
-    engine.store.begin_commit()
-    while engine.store.is_committing:
-        engine.store.poll()
+    commit(engine.store)
     engine.run([b"SET", b"last", b"v"])
     expected = engine.dump()
     killed = tmp_path / "killed"
@@ -151,16 +150,13 @@ def test_killed_store_without_its_log(
     engine.store.checkpoint()
     engine.run([b"SET", b"later", b"v"])
     if is_ahead:
-        engine.store.begin_commit()
-        while engine.store.is_committing:
-            engine.store.poll()
-    killed = tmp_path / "killed"
-    shutil.copytree(tmp_path / "store", killed, ignore=shutil.ignore_patterns("LOCK", "lock.mdb"))
+        commit(engine.store)
+    left = killed(tmp_path / "store", tmp_path / "killed")
     engine.close(checkpoint=False)
-    damage(killed / "wal")
+    damage(left / "wal")
     with pytest.raises(StorageError, match="the log ends before"):
-        recover_copy(killed, tmp_path)
-    assert main(["backup", str(killed), str(tmp_path / "copy")]) == 2
+        recover_copy(left, tmp_path)
+    assert main(["backup", str(left), str(tmp_path / "copy")]) == 2
 
     assert "the log does not reach" in capsys.readouterr().err
     assert not list(tmp_path.glob("copy*"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +11,7 @@ from lmdbredis.store import Store
 from tests.crash import Engine, FaultyDisk
 from tests.replicas import wait_for
 from tests.servers import Lmdbredis
+from tests.stores import commit, killed
 from tests.test_backup import fill
 from tools import manifest, sources
 from tools.main import main
@@ -142,20 +142,17 @@ class LookingDisk(FaultyDisk):
 def test_mark_of_an_opening(tmp_path: Path):
     """Each opening of a store leaves a mark of its own, and has another one until the snapshot is restored."""
     engine = fill(tmp_path / "store", 30)
-    engine.store.begin_commit()
-    while engine.store.is_committing:
-        engine.store.poll()
-    killed = tmp_path / "killed"
-    shutil.copytree(tmp_path / "store", killed, ignore=shutil.ignore_patterns("LOCK", "lock.mdb"))
+    commit(engine.store)
+    copy = killed(tmp_path / "store", tmp_path / "killed")
     engine.close(checkpoint=False)
-    disk = LookingDisk(killed)
+    disk = LookingDisk(copy)
     for _ in range(2):
-        Store(killed, "b" * 40, disk=disk).close(checkpoint=False)
-        disk.marks.append(sources.mark(killed))
+        Store(copy, "b" * 40, disk=disk).close(checkpoint=False)
+        disk.marks.append(sources.mark(copy))
         clock = tmp_path / "clock"  # the file system's, which may tick no oftener than every few milliseconds
         wait_for(
             lambda clock=clock: (
-                clock.write_bytes(b"") == 0 and clock.stat().st_mtime_ns > (killed / "LOCK").stat().st_mtime_ns
+                clock.write_bytes(b"") == 0 and clock.stat().st_mtime_ns > (copy / "LOCK").stat().st_mtime_ns
             ),
             "the clock to tick",
         )

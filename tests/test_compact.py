@@ -22,6 +22,7 @@ from tests.client import Disconnected
 from tests.crash import Engine, FaultyDisk, PowerDisk, recover
 from tests.replicas import Family, control, info, wait_for
 from tests.servers import Lmdbredis
+from tests.stores import commit
 from tests.test_backup import fill, run_and_kill
 from tests.tool_stores import PAGE, each_page_with, edit, synced_record, tool
 from tools import compact, verify
@@ -239,9 +240,7 @@ def ready_copy(engine: Engine) -> control_file.Control:
     """Make the compact copy of a commit that no sync has followed, as the tool leaves it; return its CONTROL."""
     for number in range(200):
         engine.run([b"SET", b"unsynced%d" % number, b"v" * 1000])
-    engine.store.begin_commit()
-    while engine.store.is_committing:
-        engine.store.poll()
+    commit(engine.store)
     place = install.compact(engine.directory)
     (place / "wal").mkdir(parents=True)
     copy = engine.store.copy()

@@ -26,6 +26,7 @@ from lmdbredis.snapshots import ReadOnly
 from tests.crash import Engine, Load
 from tests.readme import tool_commands
 from tests.servers import ROOT, Lmdbredis
+from tests.stores import commit
 from tests.tool_stores import (
     BROKEN,
     PAGE,
@@ -424,8 +425,7 @@ def test_pages_that_were_never_written(tmp_path: Path, capsys: pytest.CaptureFix
     store, killed = tmp_path / "store", tmp_path / "killed"
     engine = Engine(store)
     engine.run([b"SET", b"k", b"v"])
-    engine.store.begin_commit()
-    engine.store.wait_for_commit(10)
+    commit(engine.store)
     shutil.copytree(store, killed, ignore=shutil.ignore_patterns("LOCK", "lock.mdb"))
     engine.close()
     control = control_file.unpack((killed / "CONTROL").read_bytes())
