@@ -300,9 +300,10 @@ class Store:
     def _free_some(self) -> None:
         """Free some rows that nobody reads any more: twenty thousand at once would take a millisecond or two.
 
-        Twice as many as the batch had, so that they cannot become more for as long as a load lasts.
+        Thrice as many as the batch had: a row is in two overlays where one commit follows on another, and the batches in which
+        commits begin free none. So they cannot become more for as long as a load lasts.
         """
-        left = max(_FREED_ROWS, 2 * self._batch_rows)
+        left = max(_FREED_ROWS, 3 * self._batch_rows)
         while self._spent and left:
             spent = self._spent[-1]
             count = min(len(spent), left)

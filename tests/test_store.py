@@ -445,20 +445,25 @@ def test_unlogged_rows_reach_the_disk(store: Store):
 # --- what must not grow, and what must not be forgotten ---------------------------------------------------------------------------
 
 
-def test_a_load_does_not_stay_in_memory(store: Store):
-    """Rows that nobody reads any more are freed as fast as they come, however large the batches are."""
+@pytest.mark.parametrize("is_slow", [False, True], ids=["quick", "slow"])
+def test_a_load_does_not_stay_in_memory(store: Store, disk: HeldDisk, is_slow: bool):
+    """Rows that nobody reads any more are freed as fast as they come, however large the batches and slow the commits are."""
     table, held = store.tables[fmt.KEYS], []
     for batch in range(200):
         for number in range(2500):
             table.put(b"k%08d" % (batch * 2500 + number), b"v")
         store.append(batch)
-        if store.waiting_rows >= 20_000:  # as a server does, so that the disk's speed decides nothing
+        if store.waiting_rows >= 20_000:  # as a server does
+            disk.commits.set()
             store.wait_for_commit(10)
         if store.dirty_rows >= 20_000 and not store.is_committing:
+            if is_slow:
+                disk.commits.clear()
             store.begin_commit()
         else:
             store.drain()
         held.append(sum(map(len, store._spent)))
+    disk.commits.set()
     assert max(held[100:]) < 100_000, "of 500,000 rows"
 
 
