@@ -189,7 +189,12 @@ _LIVE = (
         ),
         _row("wal-segment-size", Memory(2**16), "67108864", change=START, why="ours: one file of the write-ahead log"),
         _row("checkpoint-interval", FROM_ONE, "1000", unit="ms", why="ours: the longest time between checkpoints"),
-        _row("checkpoint-dirty", FROM_ONE, "20000", why="ours: rows changed that start a checkpoint early"),
+        _row(
+            "checkpoint-dirty",
+            FROM_ONE,
+            "100000",
+            why="ours: rows changed that start a checkpoint early; so do 64 MB of the log, and rows on about 128 MB of pages",
+        ),
         _row(
             "backup-hold-max", FROM_ONE, "3600", unit="s", why="ours: how long BACKUP START holds checkpoints at most"
         ),

@@ -13,6 +13,7 @@ Law: nothing here runs while a commit is on its way if it needs rows in order: t
 from __future__ import annotations
 
 import logging
+from math import log1p
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis import format as fmt
@@ -31,7 +32,11 @@ BUSY_MS: Final = 1
 _EXPIRE_KEYS: Final = 200
 _EXPIRE_KEYS_EACH_MS: Final = 20
 _EXPIRE_KEYS_MAX: Final = 2000
-_WAITING_RATIO: Final = 8  # of the rows that make a commit due: so many may wait for it
+# What has changed stays in memory until it is committed, so a commit is due when it is much: checkpoint-dirty rows, or so much of the
+# log, or, since a row that is put makes its whole page dirty, rows that are on about so many pages (128 MB) if they are anywhere.
+_DIRTY_BYTES_MAX: Final = 64 << 20
+_DIRTY_PAGES_MAX: Final = 32_768
+_WAITING_RATIO: Final = 2  # of what makes a commit due: so much may wait for it
 _RECLAIM_ROWS: Final = 500
 _ROWLESS_BYTES: Final = (
     16 << 20
@@ -66,6 +71,7 @@ class Upkeep:
         self._checkpoint_due_ms = 0
         self._sync_due_ms = 0
         self._probe_due_ms = 0
+        self._limit_rows()
         self._saved_lsn = self._store.control.lsn  # of the checkpoint that `saved_at_ms` is of
         self._wanted_lsn: int | None = None  # BGSAVE: a checkpoint must hold the log up to here
         self.saved_at_ms = 0  # when a checkpoint was last seen to be on disk; 0 = none since the opening
@@ -96,17 +102,29 @@ class Upkeep:
         return 0 if is_late else BUSY_MS if busy else IDLE_MS
 
     @property
+    def is_commit_due(self) -> bool:
+        """Tell whether so much has changed since the last commit began that there should be one before its time."""
+        store = self._store
+        return not store.is_committing and (
+            store.dirty_rows >= self._rows_max or store.uncommitted_bytes >= _DIRTY_BYTES_MAX
+        )
+
+    @property
     def must_wait(self) -> bool:
-        """Tell whether so many rows wait for the commit that is on its way that no more should be added: they are in memory."""
-        return self._store.waiting_rows > _WAITING_RATIO * self._executor.config.checkpoint_dirty
+        """Tell whether so much waits for the commit that is on its way that no more should be added: it is in memory."""
+        store = self._store
+        return store.is_committing and (
+            store.dirty_rows > _WAITING_RATIO * self._rows_max  # all of them since it began
+            or store.waiting_bytes > _WAITING_RATIO * _DIRTY_BYTES_MAX
+        )
 
     def _checkpoint(self, clock_ms: int) -> None:
         """Begin what is due: a commit, and, not with every one of them, the sync of the last."""
-        store, config = self._store, self._executor.config
+        store = self._store
         if (
             not store.is_committing
             and (store.dirty_rows or store.uncommitted_bytes > _ROWLESS_BYTES)
-            and (clock_ms >= self._checkpoint_due_ms or store.dirty_rows >= config.checkpoint_dirty)
+            and (clock_ms >= self._checkpoint_due_ms or self.is_commit_due)
         ):
             self.commit(clock_ms)
         else:
@@ -116,7 +134,16 @@ class Upkeep:
         """Begin a commit, now. If a sync is due it begins first: else, where one commit follows the other, there would never be one."""
         self._sync(clock_ms)
         self._checkpoint_due_ms = clock_ms + self._executor.config.checkpoint_interval_ms
+        self._limit_rows()
         self._store.begin_commit()
+
+    def _limit_rows(self) -> None:
+        """Find out how many rows make a commit due."""
+        rows_max = self._executor.config.checkpoint_dirty
+        pages = self._store.leaf_pages
+        if pages > _DIRTY_PAGES_MAX:  # n rows anywhere are on pages * (1 - exp(-n / pages)) of them, about
+            rows_max = min(rows_max, int(-pages * log1p(-_DIRTY_PAGES_MAX / pages)))
+        self._rows_max = rows_max
 
     def _sync(self, clock_ms: int) -> None:
         """Begin to sync the last commit, if that is due: always, while BGSAVE wants what is not on disk yet."""

@@ -49,8 +49,8 @@ _WARM_REQUESTS_MAX: Final = 64  # of one session: more of its keys are not read 
 _COLLECT_OBJECTS: Final = 50_000  # allocations between two runs of the cycle collector
 _REPLICAS_S: Final = 0.01  # between two looks at replicas that are waited for
 _EVERYSEC_S: Final = 1.0
-# A disk that takes commits more slowly than writes come must slow those down, or memory would hold what waits: from so many
-# times checkpoint-dirty on, each batch waits for the commit, but not longer than clients may stand still.
+# A disk that takes commits more slowly than writes come must slow those down, or memory would hold what waits: where that is much,
+# each batch waits for the commit, but not longer than clients may stand still.
 _WAIT_S: Final = 0.03
 _IDLES: Final = (
     Gate.WAITS | Gate.PAUSED | Gate.LISTENS | Gate.MONITORS | Gate.REPLICATES
@@ -259,7 +259,7 @@ class RedisServer:
         if self.executor.refusal is not None:  # the upkeep finds out when there is room
             return
         try:
-            if store.dirty_rows >= self.config.checkpoint_dirty and not store.is_committing:
+            if self.upkeep.is_commit_due:
                 self.upkeep.commit(clock_ms())
             else:
                 if self.upkeep.must_wait:

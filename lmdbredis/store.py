@@ -140,7 +140,7 @@ class Store:
         self._env.reader_check()  # readers that were killed pin pages
         self._data_fd = os.open(self.directory / "data.mdb", os.O_RDWR)
         self._pin = self._env.begin()
-        self._txn = self._begin()
+        self._txn = self._writer.submit(self._env.begin, write=True).result()
         self.tables = [
             Table(number, self._env.open_db(name, txn=self._txn), self.settle)
             for number, name in fmt.TABLE_NAMES.items()
@@ -382,9 +382,14 @@ class Store:
         return self._syncing is not None
 
     @property
-    def waiting_rows(self) -> int:
-        """Return how many rows wait in memory for the commit that is on its way."""
-        return self.dirty_rows if self._committing is not None else 0
+    def waiting_bytes(self) -> int:
+        """Return how much of the log waits for the commit that is on its way."""
+        return self.wal.end_lsn - self._committing_lsn if self._committing is not None else 0
+
+    @property
+    def leaf_pages(self) -> int:
+        """Return how many pages hold rows. O(1). Not while a commit is on its way."""
+        return sum(self._txn.stat(table.handle)["leaf_pages"] for table in self.tables)
 
     @property
     def uncommitted_bytes(self) -> int:
@@ -437,9 +442,6 @@ class Store:
             transaction.abort()  # this thread has the engine's lock
             raise
         return self._env.begin(write=True)
-
-    def _begin(self) -> Any:
-        return self._writer.submit(self._env.begin, write=True).result()
 
     def _look_at(self, transaction: Any) -> None:
         for table in self.tables:
@@ -595,7 +597,7 @@ class Store:
         if self._txn is not None:
             self._writer.submit(self._txn.abort).result()
         self._txn = None
-        self._txn = self._begin()
+        self._txn = self._writer.submit(self._env.begin, write=True).result()
         self._look_at(self._txn)
         try:
             self._replay(self.wal.end_lsn)
