@@ -131,11 +131,12 @@ class Upkeep:
             self._sync(clock_ms)
 
     def commit(self, clock_ms: int) -> None:
-        """Begin a commit, now. If a sync is due it begins first: else, where one commit follows the other, there would never be one."""
+        """Go on towards a commit, and begin it. If a sync is due it begins first: else, where one commit follows the other, there would never be one."""
         self._sync(clock_ms)
-        self._checkpoint_due_ms = clock_ms + self._executor.config.checkpoint_interval_ms
-        self._limit_rows()
-        self._store.begin_commit()
+        if self._store.prepare_commit():
+            self._checkpoint_due_ms = clock_ms + self._executor.config.checkpoint_interval_ms
+            self._limit_rows()
+            self._store.begin_commit()
 
     def _limit_rows(self) -> None:
         """Find out how many rows make a commit due."""

@@ -33,7 +33,7 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice, repeat
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
@@ -42,7 +42,7 @@ from lmdbredis import control_file, install, wal
 from lmdbredis import format as fmt
 from lmdbredis.disk import Disk
 from lmdbredis.errors import MORE_BY_CHECK, DiskFull, StorageError, SyncFailed
-from lmdbredis.snapshots import MAP_BYTES_DEFAULT, READERS_MAX, Copy, Reader, meta_body_of
+from lmdbredis.snapshots import MAP_BYTES_DEFAULT, READERS_MAX, Copy, Reader, Warmer, meta_body_of
 from lmdbredis.table import Table
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SEGMENT_BYTES_DEFAULT: Final = 64 << 20
-_WARM_THREADS: Final = 4
 # What one `drain` takes from the overlay into LMDB, and what it frees, at least: rows, of each table. More after a large batch.
 _DRAIN_ROWS: Final = 128
 _FREED_ROWS: Final = 1024
 _LAZY_ROWS_MAX: Final = 16_384  # but for so many, and for a commit
+_PREPARED_ROWS: Final = 2048  # what one `prepare_commit` puts, at least, and what a commit puts when it begins
 _REPLAY_ROWS: Final = 200_000  # rows of the log that are held in memory while it is replayed at start
 # What waits in memory for a commit while checkpoints are held, at most: rows, and bytes of the log.
 _HELD_ROWS: Final = 200_000
@@ -105,7 +105,6 @@ class Store:
         self._lock_fd = self._lock()
         self._writer = ThreadPoolExecutor(1, "lmdb-writer")  # law 1: owns LMDB's writer lock
         self._syncer = ThreadPoolExecutor(1, "checkpoint-sync")
-        self._warmers = ThreadPoolExecutor(_WARM_THREADS, "warm")  # its threads start when they are first needed
         self._committing: Future[Any] | None = None
         self._committing_lsn = 0
         self._syncing: Future[control_file.Control] | None = None
@@ -138,6 +137,7 @@ class Store:
             readahead=False, meminit=False, max_readers=READERS_MAX,
         )  # fmt: skip
         self._env.reader_check()  # readers that were killed pin pages
+        self._warmer = Warmer(self._env)
         self._data_fd = os.open(self.directory / "data.mdb", os.O_RDWR)
         self._pin = self._env.begin()
         self._txn = self._writer.submit(self._env.begin, write=True).result()
@@ -149,7 +149,7 @@ class Store:
         self._look_at(self._txn)
         self.committed_lsn = self._read_lsn()
         # Handles live from the commit of their transaction.
-        self._txn = self._writer.submit(self._commit, self._txn, []).result()
+        self._txn = self._writer.submit(self._commit, self._txn).result()
         self._look_at(self._txn)
         self.wal = wal.Wal(self.directory / "wal", self.disk, self._replay(), segment_bytes)
         if not self.control.meta_body:
@@ -207,8 +207,8 @@ class Store:
             self._writer.submit(self._txn.abort).result()
         self._writer.shutdown()
         self._syncer.shutdown()
-        self._warmers.shutdown()
         if self._env is not None:
+            self._warmer.close()
             self._env.close()
         if self._data_fd >= 0:
             os.close(self._data_fd)
@@ -271,7 +271,7 @@ class Store:
                 table.overlay.update(rows)
                 self.has_backlog = True
             else:
-                self._put_rows(self._txn, table, rows)
+                self._put_rows(table, rows)
             table.fresh.update(rows)
         for hook in self.hooks:
             hook(merged)
@@ -284,15 +284,17 @@ class Store:
         if self._committing is not None:
             self.poll()
             return  # one thing at a time: clients wait for this
-        if not self.has_backlog:
-            return
+        if self.has_backlog:
+            self._put_some(max(_DRAIN_ROWS, self._batch_rows), _LAZY_ROWS_MAX)
+
+    def _put_some(self, count: int, lazy_max: int) -> None:
+        """Put `count` rows of each overlay into the open transaction; none of a lazy table that has `lazy_max` at most."""
         self.has_backlog = False
-        count = max(_DRAIN_ROWS, self._batch_rows)
         for table in self.tables:
             overlay = table.overlay
-            if overlay and (not table.is_lazy or len(overlay) > _LAZY_ROWS_MAX):
+            if overlay and (not table.is_lazy or len(overlay) > lazy_max):
                 part = dict(islice(overlay.items(), count))
-                self._put_rows(self._txn, table, part)
+                self._put_rows(table, part)
                 for key in part:
                     del overlay[key]
                 self.has_backlog = True
@@ -318,14 +320,13 @@ class Store:
         self._wait_for_commit()
         for table in self.tables:
             if table.overlay:
-                self._put_rows(self._txn, table, table.overlay)
+                self._put_rows(table, table.overlay)
                 table.overlay = {}
         self.has_backlog = False
 
-    def _put_rows(self, transaction: Any, table: Table, rows: fmt.Rows) -> None:
-        """Put rows (None = delete) into the transaction, in key order: each page is visited once. Raises DiskFull, SyncFailed."""
-        handle = table.handle
-        puts = []
+    def _put_rows(self, table: Table, rows: fmt.Rows) -> None:
+        """Put rows (None = delete) into the open transaction, in key order: each page is visited once. Raises DiskFull, SyncFailed."""
+        transaction, handle, puts = self._txn, table.handle, []
         try:
             for key in sorted(rows):
                 row = rows[key]
@@ -341,28 +342,18 @@ class Store:
     def delete_unlogged(self, table: Table, keys: list[bytes]) -> None:
         """Delete rows that no name leads to any more, in LMDB only: whoever replays the log does this by himself."""
         self.settle()
-        self._put_rows(self._txn, table, dict.fromkeys(keys))
+        self._put_rows(table, dict.fromkeys(keys))
         self.dirty_rows += len(keys)
 
     def put_unlogged(self, table: Table, key: bytes, row: bytes) -> None:
         """Put a row of local bookkeeping (garbage), in LMDB only."""
         self.settle()
-        self._put_rows(self._txn, table, {key: row})
+        self._put_rows(table, {key: row})
         self.dirty_rows += 1
 
     def warm(self, table: Table, keys: list[bytes]) -> None:
-        """Read rows side by side, so that their pages are in memory when they are read for good. O(keys / threads) disk reads.
-
-        The engine's reads release the interpreter's lock while a page comes from the disk; more threads than this only fight for
-        that lock (measured: 4 threads 13,900 cold reads a second, 16 threads 7,800, none 9,400).
-        """
-        portions = [keys[at::_WARM_THREADS] for at in range(_WARM_THREADS)]
-        list(self._warmers.map(self._read_all, repeat(table), portions))
-
-    def _read_all(self, table: Table, keys: list[bytes]) -> None:
-        """Read rows of the last commit, for the sake of their pages."""
-        with suppress(lmdb.Error), self._env.begin() as transaction, transaction.cursor(table.handle) as cursor:
-            cursor.getmulti(keys)  # what is wrong with them, whoever reads them for good will find
+        """Read rows side by side, so that their pages are in memory when they are read for good: see `Warmer`."""
+        self._warmer.warm(table.handle, keys)
 
     # --- checkpoints ----------------------------------------------------------------------------------------------------------
 
@@ -402,6 +393,18 @@ class Store:
             wait([self._committing], seconds_max)
             self.poll()
 
+    def prepare_commit(self) -> bool:
+        """Put more of the overlay into the open transaction; tell whether so little is left that a commit may begin. Raises DiskFull: then `repair`.
+
+        Not when a commit is on its way. The rows are put here, bit by bit, and not by the writer thread: the engine's binding
+        gives the interpreter's lock back for each of them, and beside a busy loop each waits for it (measured: 18 us, not 0.4).
+        """
+        if self._spent:
+            self._free_some()
+        count = max(_PREPARED_ROWS, 2 * self._batch_rows)
+        self._put_some(count, 0)
+        return sum(len(table.overlay) for table in self.tables) <= count
+
     def begin_commit(self, *, is_held_back: bool = True) -> None:
         """Begin to commit the open transaction in the writer thread. Between batches only. Raises DiskFull: then `repair`.
 
@@ -417,11 +420,9 @@ class Store:
 
     def _begin_commit(self, lsn: int) -> None:
         """Begin to commit a state that holds the log up to `lsn`."""
-        self._wait_for_commit()
+        self.settle()
         self._committing_lsn = lsn
-        self.meta.overlay[fmt.META_LSN] = fmt.pack_u64(lsn)
-        taken = [(table, table.overlay) for table in self.tables if table.overlay]
-        self.has_backlog = False
+        self._put_rows(self.meta, {fmt.META_LSN: fmt.pack_u64(lsn)})
         try:
             self._snapshot = self._env.begin()
         except lmdb.Error as error:
@@ -430,13 +431,11 @@ class Store:
             table.overlay, table.fresh = table.fresh, {}
             table.look_at(self._snapshot, is_open=False)
         self.dirty_rows = 0
-        self._committing = self._writer.submit(self._commit, self._txn, taken)
+        self._committing = self._writer.submit(self._commit, self._txn)
 
-    def _commit(self, transaction: Any, taken: list[tuple[Table, fmt.Rows]]) -> Any:
-        """Put the rows that still wait, commit and begin the next transaction. Writer thread."""
+    def _commit(self, transaction: Any) -> Any:
+        """Commit and begin the next transaction. Writer thread."""
         try:
-            for table, rows in taken:
-                self._put_rows(transaction, table, rows)
             self.disk.commit(transaction)
         except BaseException:
             transaction.abort()  # this thread has the engine's lock
