@@ -580,7 +580,8 @@ class Store:
         """Remove log segments that no synced snapshot needs, but for the last `keep_bytes` bytes, and what stands at `keep_lsn` or after; none while they are held."""
         if self.is_held:
             return
-        self.wal.trim(min(self.control.lsn, self.wal.end_lsn - keep_bytes, keep_lsn))
+        before_lsn = min(self.control.lsn, self.wal.end_lsn - keep_bytes, keep_lsn)
+        self._syncer.submit(wal.close_all, self.wal.trim(before_lsn))
 
     # --- recovery --------------------------------------------------------------------------------------------------------------
 

@@ -220,6 +220,12 @@ def _holds(path: Path, size_bytes: int) -> bool:
         )
 
 
+def close_all(fds: list[int]) -> None:
+    """Close descriptors, and forget them."""
+    while fds:
+        os.close(fds.pop())
+
+
 class Wal:
     """The log open for appending. Single writer; `sync` may run in any thread, `prepare` in one."""
 
@@ -400,12 +406,19 @@ class Wal:
         finally:
             os.close(fd)
 
-    def trim(self, before_lsn: int) -> None:
-        """Remove the segments that end at or before `before_lsn`; never the current one."""
+    def trim(self, before_lsn: int) -> list[int]:
+        """Remove the segments that end at or before `before_lsn`, never the current one; return what is to be given to `close_all`.
+
+        A segment's room is given back when nobody has it open any more. That takes the kernel 20 ms, so it is not done here.
+        """
+        removed: list[int] = []
         with suppress(OSError):  # no descriptor is left, or somebody forbids it: they can go later
             for base, following in itertools.pairwise(segments(self.directory)):
                 if following <= before_lsn and base < self.base_lsn:
-                    segment_path(self.directory, base).unlink()
+                    path = segment_path(self.directory, base)
+                    removed.append(os.open(path, os.O_RDONLY))
+                    path.unlink()
+        return removed
 
     def size_bytes(self) -> int:
         """Return how many bytes the log holds."""
@@ -422,5 +435,4 @@ class Wal:
 
     def _close_all(self) -> None:
         os.close(self._directory_fd)
-        while self._fds:
-            os.close(self._fds.pop())
+        close_all(self._fds)

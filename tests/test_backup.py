@@ -359,7 +359,7 @@ def test_segments_that_go_while_they_are_copied(tmp_path: Path, monkeypatch: pyt
     for number in range(200):
         engine.run([b"SET", b"k%d" % number, b"v" * 2000])
     engine.store.checkpoint()
-    engine.store.wal.trim(engine.store.wal.end_lsn)
+    wal.close_all(engine.store.wal.trim(engine.store.wal.end_lsn))
     target = copying.Target(tmp_path / "data.mdb")
     (tmp_path / "wal").mkdir()
     source.write_data(target, tmp_path / "wal", lambda _: None, compact=False)

@@ -121,11 +121,13 @@ def test_trim(tmp_path: Path):
     bases = wal.segments(tmp_path)
     assert len(bases) > 4
 
-    log.trim(bases[2])
+    removed = log.trim(bases[2])
     assert bases[2:] == wal.segments(tmp_path)
-    log.trim(bases[3] - 1)
+    assert not log.trim(bases[3] - 1)
     assert bases[2:] == wal.segments(tmp_path)
-    log.trim(1 << 60)
+    removed += log.trim(1 << 60)
+    assert len(bases) - 1 == len(removed)
+    wal.close_all(removed)
     assert bases[-1:] == wal.segments(tmp_path)
     assert log.size_bytes() == log.end_lsn - bases[-1]
     log.close()
@@ -144,9 +146,9 @@ def test_trim_without_a_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         log.append(b"%d" % number * 50, number)
     with monkeypatch.context() as patch:
         patch.setattr(wal, "segments", refuse)
-        log.trim(1 << 60)
+        assert not log.trim(1 << 60)
     assert len(wal.segments(tmp_path)) > 4
-    log.trim(1 << 60)
+    wal.close_all(log.trim(1 << 60))
     assert len(wal.segments(tmp_path)) == 1
     log.close()
 
