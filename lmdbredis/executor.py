@@ -319,10 +319,7 @@ class Executor(Runs):
         try:
             command = self.resolve(session, words)
             if session.gate & Gate.LISTENS and session.protocol == 2 and command.name not in _WHILE_LISTENING:
-                refusal = errors.ONLY_LISTENING % command.name
-                if command.name == "exec":
-                    refusal = errors.EXEC_REFUSED % refusal.removeprefix("ERR ")
-                raise ReplyError(refusal)
+                raise ReplyError(errors.ONLY_LISTENING % command.name)
             if session.gate & Gate.MONITORS and command.flags & _TOUCHES_KEYS:
                 raise ReplyError(errors.MONITOR_ONLY)
             if self.masks_all and not command.flags & STALE:
@@ -351,8 +348,7 @@ class Executor(Runs):
             value = error
             session.gate &= ~Gate.REPLY_SKIP
             if not runs:
-                self.observers.note_error(error)
-                self._reject(session, words)
+                value = self._reject(session, words, error)
         if mode and not (mode == Gate.REPLY_OFF and not session.gate & Gate.REPLY_OFF):
             value = NO_REPLY
         return _among_pushes(session, value) if session.gate & _HEARS else value
@@ -362,8 +358,8 @@ class Executor(Runs):
         self.pauses.forget(session)
         session.gate &= ~Gate.PAUSED
 
-    def _reject(self, session: Session, words: list[bytes]) -> None:
-        """Take note of a request that was refused before its handler was asked."""
+    def _reject(self, session: Session, words: list[bytes], error: ReplyError) -> ReplyError:
+        """Take note of a request that was refused before its handler was asked; return its reply. A refused EXEC ends its transaction."""
         command = find(words)
         if command is not None:
             command.rejected_calls += 1
@@ -373,6 +369,9 @@ class Executor(Runs):
         if words[0].upper() == b"EXEC":
             self.unwatch(session)
             session.end_transaction()
+            error = ReplyError(errors.EXEC_REFUSED % error.text.removeprefix("ERR "))
+        self.observers.note_error(error)
+        return error
 
     def _queue(self, session: Session, command: Command, words: list[bytes]) -> Any:
         """Keep a command for EXEC. Raises ReplyError: then EXEC will refuse."""
@@ -400,8 +399,7 @@ class Executor(Runs):
         """Return the command or subcommand that the words call. Raises ReplyError: not for strangers, unknown, or wrong arity."""
         command = TABLE.get(words[0]) or TABLE.get(words[0].upper())
         if session.gate & Gate.NEEDS_AUTH and not (command is not None and command.flags & NO_AUTH):
-            is_exec = command is not None and command.name == "exec"
-            raise ReplyError(errors.EXEC_REFUSED % errors.NO_AUTH if is_exec else errors.NO_AUTH)
+            raise ReplyError(errors.NO_AUTH)
         if command is None:
             rest = ""
             for word in words[1:]:

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from lmdbredis.cursors import Cursors
 from lmdbredis.errors import (
-    EXEC_REFUSED,
     NAME_TAKEN,
     NO_COMMAND_TO_RENAME,
     UNKNOWN_SUBCOMMAND,
@@ -264,8 +263,6 @@ class Command:
 
     def wrong_arity(self) -> ReplyError:
         """Return the error for a wrong number of words."""
-        if self.name == "exec":  # refused, it ends the transaction
-            return ReplyError(EXEC_REFUSED % (WRONG_ARITY % "exec").removeprefix("ERR "))
         return ReplyError(WRONG_ARITY % self.name)
 
 
