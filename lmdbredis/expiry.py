@@ -4,6 +4,9 @@ Theory. The server calls `Upkeep.tick` every few milliseconds while there is wor
 call does a small piece, so that no client waits long. Expiry knows what is due next (`due`): it never samples, so a key is gone within
 a tick of its time however many keys have one.
 
+A commit writes every page that its rows touched, once: the more rows it has, the fewer pages each costs. So it is made when its
+time has come, and before that only for the sake of memory, where what has changed is held until then.
+
 Reclaiming is local: neither the deletes of orphaned rows nor the end of their `garbage` row are logged. Both are in the same
 LMDB snapshots, so after any crash they agree; and whoever replays the log reclaims by himself.
 
@@ -32,8 +35,8 @@ BUSY_MS: Final = 1
 _EXPIRE_KEYS: Final = 200
 _EXPIRE_KEYS_EACH_MS: Final = 20
 _EXPIRE_KEYS_MAX: Final = 2000
-# What has changed stays in memory until it is committed, so a commit is due when it is much: checkpoint-dirty rows, or so much of the
-# log, or, since a row that is put makes its whole page dirty, rows that are on about so many pages (128 MB) if they are anywhere.
+# What makes a commit due before its time, besides checkpoint-dirty rows: so much of the log, or, since a row that is put makes its
+# whole page dirty, rows that are on about so many pages (128 MB) if they may be anywhere.
 _DIRTY_BYTES_MAX: Final = 64 << 20
 _DIRTY_PAGES_MAX: Final = 32_768
 _WAITING_RATIO: Final = 2  # of what makes a commit due: so much may wait for it

@@ -9,8 +9,9 @@ A row's way: ``put`` -> the open transaction and `Table.batch` (the write set) -
 Laws:
 
 1. **The loop never waits for a commit or a sync.** A thread commits; meanwhile reads see the `overlay` (every row since the
-   last commit) over the last snapshot, and new rows go into the overlay instead of LMDB; when the commit is done, `drain`
-   puts them there bit by bit. Only work that needs rows in order waits (`settle`). LMDB's writer lock belongs to a thread, so that thread begins, commits and aborts every write transaction.
+   last commit) over the last snapshot, and new rows go into the overlay instead of LMDB; when the commit is done, `drain` puts them
+   there bit by bit, and `prepare_commit` the rest. Only work that needs rows in order waits (`settle`). LMDB's writer lock belongs
+   to the thread, so that begins, commits and aborts every write transaction; it puts no rows.
 2. **The synced snapshot stays whole.** A read transaction pins it, so LMDB reuses none of its pages, and CONTROL holds its
    meta page: recovery writes that back, whatever was committed or torn after it. (The simpler rule, not to commit N+1
    before N is synced, would let the dirty pages grow for as long as a sync takes.)
@@ -148,8 +149,7 @@ class Store:
         self.meta = self.tables[fmt.META]
         self._look_at(self._txn)
         self.committed_lsn = self._read_lsn()
-        # Handles live from the commit of their transaction.
-        self._txn = self._writer.submit(self._commit, self._txn).result()
+        self._txn = self._writer.submit(self._commit, self._txn).result()  # handles live from their commit on
         self._look_at(self._txn)
         self.wal = wal.Wal(self.directory / "wal", self.disk, self._replay(), segment_bytes)
         if not self.control.meta_body:

@@ -5,7 +5,7 @@ processor's cache from the read before: that halves what it costs to gather rows
 against 3.7 us for a random SET). While that transaction is being committed it cannot be touched: then the last commit is
 read, and everything younger is in the `overlay`, a dictionary, from which it goes into the next transaction bit by bit.
 
-Where a row is, besides the log (a lazy table's rows are in the overlay until a commit takes them)::
+Where a row is, besides the log (a lazy table's rows are in the overlay until a commit is prepared)::
 
     put                                   batch            LMDB shows it
     logged                                fresh            LMDB shows it
@@ -20,7 +20,7 @@ Laws: whoever reads in order settles first, if there is an overlay, but for `tak
 nothing here knows what rows mean.
 
 Rejected: leaving every row in the overlay and putting it into LMDB in another thread. On two cores, one of them the clients',
-it was a third slower: the interpreter's lock changed hands too often.
+it was a third slower: the binding gives the interpreter's lock back for each row, and beside a busy loop each row then takes 18 us.
 """
 
 from __future__ import annotations
