@@ -39,6 +39,8 @@ _EXPIRE_KEYS_MAX: Final = 2000
 # whole page dirty, rows that are on about so many pages (128 MB) if they may be anywhere.
 _DIRTY_BYTES_MAX: Final = 64 << 20
 _DIRTY_PAGES_MAX: Final = 32_768
+# So much of the log makes the sync of what was committed due before its time: after a kill a start reads all that was not synced.
+_UNSYNCED_BYTES_MAX: Final = 8 << 20
 _WAITING_RATIO: Final = 2  # of what makes a commit due: so much may wait for it
 _RECLAIM_ROWS: Final = 500
 _ROWLESS_BYTES: Final = (
@@ -151,8 +153,13 @@ class Upkeep:
 
     def _sync(self, clock_ms: int) -> None:
         """Begin to sync the last commit, if that is due: always, while BGSAVE wants what is not on disk yet."""
-        is_due = clock_ms >= self._sync_due_ms or self._wanted_lsn is not None
-        if is_due and not self._store.is_held and self._store.begin_sync():
+        store = self._store
+        is_due = (
+            clock_ms >= self._sync_due_ms
+            or store.committed_lsn - store.control.lsn >= _UNSYNCED_BYTES_MAX
+            or self._wanted_lsn is not None
+        )
+        if is_due and not store.is_held and store.begin_sync():
             self._sync_due_ms = clock_ms + self._executor.config.checkpoint_interval_ms
 
     def _hold(self, clock_ms: int) -> None:
