@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmdbredis import wal
+from lmdbredis import expiry, wal
 from tests.crash import Engine
 
 if TYPE_CHECKING:
@@ -53,25 +53,15 @@ def test_a_save_that_is_wanted(tmp_path: Path):
     engine = Engine(tmp_path / "store", None, "--checkpoint-interval", "60000", "--checkpoint-dirty", "1")
     store = engine.store
 
-    def write_and_look() -> None:
-        engine.run([b"SET", b"k", b"v"])
-        look()
-
-    def look() -> None:
-        engine.tick(1)
-        store.wait_for_commit(10)
-        while store.is_syncing:  # in a thread, which has its time
-            time.sleep(0.001)
-            store.poll()
-
     for _ in range(5):
-        write_and_look()
+        engine.run([b"SET", b"k", b"v"])
+        settle(engine)
     assert store.control.lsn < store.committed_lsn, "commits go on, and no sync is due"
     engine.run([b"SET", b"k", b"wanted"])
     engine.upkeep.save_soon()
     wanted_lsn = store.wal.end_lsn
     for _ in range(10):
-        look()
+        settle(engine)
     reached_lsn = store.control.lsn
     engine.close()
 
@@ -92,3 +82,82 @@ def test_messages_alone(tmp_path: Path):
 
     assert end_lsn > 20 << 20
     assert committed_lsn > 16 << 20
+
+
+# --- before its time ----------------------------------------------------------------------------------------------------------
+
+LONG_MS = "60000"  # no commit and no sync is due by the clock but the first
+
+
+def _engine(directory: Path, *options: str) -> Engine:
+    """Return an engine whose clock makes nothing due any more."""
+    engine = Engine(directory, None, "--checkpoint-interval", LONG_MS, *options)
+    engine.run([b"SET", b"first", b"v"])
+    settle(engine)
+    settle(engine)
+    return engine
+
+
+def settle(engine: Engine) -> None:
+    """Let the upkeep do what is due now."""
+    engine.tick(1)
+    engine.store.wait_for_commit(10)
+    while engine.store.is_syncing:  # in a thread, which has its time
+        time.sleep(0.001)
+        engine.store.poll()
+
+
+def _rows_until_commit(engine: Engine, value: bytes = b"v") -> int:
+    """Return how many rows are put, by SETs of new keys, before a commit begins."""
+    commits = engine.store.commits
+    for number in range(5000):
+        engine.run([b"SET", b"%032d" % (number * 2_654_435_761 % (1 << 32)), value])
+        dirty_rows = engine.store.dirty_rows
+        settle(engine)
+        if engine.store.commits > commits:
+            return dirty_rows
+    raise AssertionError("none began")
+
+
+def test_rows_make_a_commit_due(tmp_path: Path):
+    """As many rows as checkpoint-dirty says make a commit due, whatever the clock says."""
+    engine = _engine(tmp_path / "store", "--checkpoint-dirty", "500")
+    assert 500 <= _rows_until_commit(engine) < 510
+    engine.close()
+
+
+def test_bytes_make_a_commit_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """So much of the log makes a commit due, however few rows that is: they are in memory."""
+    monkeypatch.setattr(expiry, "_DIRTY_BYTES_MAX", 1 << 20)
+    engine = _engine(tmp_path / "store", "--checkpoint-dirty", "100000")
+    assert 50 < _rows_until_commit(engine, b"v" * 10_000) < 500
+    engine.close()
+
+
+def test_pages_make_a_commit_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where there are more pages than may be dirty, fewer rows make a commit due: as many as are on so many pages if they are anywhere."""
+    engine = _engine(tmp_path / "store", "--checkpoint-dirty", "1000")
+    assert 1000 <= _rows_until_commit(engine, b"v" * 300) < 1010
+    pages = engine.store.leaf_pages
+    assert pages > 20
+    monkeypatch.setattr(expiry, "_DIRTY_PAGES_MAX", pages // 2)
+    assert _rows_until_commit(engine) >= 1000, "what is due was found out when the last commit began"
+    assert pages // 2 < _rows_until_commit(engine) < 2 * pages
+    engine.close()
+
+
+def test_what_is_not_synced_makes_a_sync_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A start after a kill reads the log that no synced snapshot has: when that is much, the sync does not wait for its time."""
+    monkeypatch.setattr(expiry, "_UNSYNCED_BYTES_MAX", 1 << 16)
+    engine = _engine(tmp_path / "store", "--checkpoint-dirty", "100")
+    store, behind, waits = engine.store, [], 0
+    for number in range(300):
+        engine.run(*([b"SET", b"k%d" % (10 * number + key), b"v" * 100] for key in range(10)))
+        settle(engine)
+        behind.append(store.committed_lsn - store.control.lsn)
+        waits += behind[-1] > 0
+    engine.close()
+
+    assert store.wal.end_lsn > 4 * (1 << 16)
+    assert waits, "a little may wait for its time"
+    assert max(behind) < 2 * (1 << 16)
