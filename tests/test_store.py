@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import threading
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import lmdb
@@ -486,6 +487,26 @@ def test_backlog_is_drained_as_fast_as_rows_come(store: Store, disk: HeldDisk):
         store.append(batch)
         store.drain()
     assert store.is_settled
+
+
+def test_a_commit_is_prepared(store: Store):
+    """Rows that wait for a commit are put bit by bit before it begins, and it has all of them."""
+    table = store.tables[fmt.COUNTS]
+    for number in range(10_000):
+        table.put(b"%d" % number, b"%d" % number)
+        if not number % 100:
+            store.append(1)
+    store.append(1)
+    left = [len(table.overlay)]
+    while not store.prepare_commit():
+        left.append(len(table.overlay))
+    assert 3 < len(left) < 8
+    assert max(before - after for before, after in pairwise(left)) < 3000
+    store.begin_commit()
+    assert len(table.overlay) == 10_000, "over the last commit, until this one is done"
+    store.wait_for_commit(10)
+    assert not table.overlay
+    assert len(table.take_keys(b"", 20_000)) == 10_000
 
 
 def test_a_sync_that_failed_elsewhere(tmp_path: Path):
