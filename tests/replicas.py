@@ -44,12 +44,15 @@ class NotInTime(AssertionError):
     """Something that was waited for did not happen."""
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds_max: float = WAIT_SECONDS_MAX) -> None:
-    """Return when the condition holds. Raises NotInTime."""
+def wait_for(
+    condition: Callable[[], object], what: str, seconds_max: float = WAIT_SECONDS_MAX, servers: Sequence[Server] = ()
+) -> None:
+    """Return when the condition holds. Raises NotInTime, with what the servers have logged until then."""
     deadline = time.monotonic() + seconds_max
     while not condition():
         if time.monotonic() > deadline:
-            raise NotInTime(f"waited {seconds_max} s for {what}")
+            logs = "".join(server.log_tail() for server in servers)
+            raise NotInTime(f"waited {seconds_max} s for {what}{logs}")
         time.sleep(POLL_SECONDS)
 
 
@@ -95,8 +98,9 @@ def wait_in_step(primary: Server, *replicas: Server, seconds_max: float = WAIT_S
     for replica in replicas:
         wait_for(
             lambda replica=replica: in_step(control(primary), control(replica)),
-            f"a replica to be in step{replica.log_tail()}",
+            "a replica to be in step",
             seconds_max,
+            (primary, replica),
         )
 
 

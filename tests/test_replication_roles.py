@@ -339,13 +339,16 @@ def test_siblings_go_on(family: Family):
     assert diverged == set(primary.dir.glob("diverged*"))
     assert load.verify(other.client()) == []
 
-    # And back again, twice renamed: who was there each time goes on.
+    # And back again, twice renamed: who was there each time goes on, but for who wrote meanwhile, were it a sign of life for replicas.
+    assert control(one).call("CONFIG", "SET", "repl-ping-replica-period", 3600).value == b"OK"
+    wait_in_step(one, primary, other)
     lead(primary)
     primary.client().call("SET", "newer", 1)
     for server in (one, other):
         follow(server, primary.port)
     check_same(primary, one, other)
     assert syncs(primary)[0] == 0, "since it was started"
+    assert control(one).call("CONFIG", "SET", "repl-ping-replica-period", 1).value == b"OK"
 
 
 def test_a_primary_that_wrote_too_much(family: Family):
