@@ -110,8 +110,10 @@ class Upkeep:
     def is_commit_due(self) -> bool:
         """Tell whether so much has changed since the last commit began that there should be one before its time."""
         store = self._store
-        return not store.is_committing and (
-            store.dirty_rows >= self._rows_max or store.uncommitted_bytes >= _DIRTY_BYTES_MAX
+        return (
+            not store.is_committing
+            and (store.dirty_rows >= self._rows_max or store.dirty_bytes >= _DIRTY_BYTES_MAX)
+            and not store.holds_back
         )
 
     @property
@@ -119,8 +121,7 @@ class Upkeep:
         """Tell whether so much waits for the commit that is on its way that no more should be added: it is in memory."""
         store = self._store
         return store.is_committing and (
-            store.dirty_rows > _WAITING_RATIO * self._rows_max  # all of them since it began
-            or store.waiting_bytes > _WAITING_RATIO * _DIRTY_BYTES_MAX
+            store.dirty_rows > _WAITING_RATIO * self._rows_max or store.dirty_bytes > _WAITING_RATIO * _DIRTY_BYTES_MAX
         )
 
     def _checkpoint(self, clock_ms: int) -> None:
@@ -128,7 +129,7 @@ class Upkeep:
         store = self._store
         if (
             not store.is_committing
-            and (store.dirty_rows or store.uncommitted_bytes > _ROWLESS_BYTES)
+            and (store.dirty_rows or store.dirty_bytes > _ROWLESS_BYTES)
             and (clock_ms >= self._checkpoint_due_ms or self.is_commit_due)
         ):
             self.commit(clock_ms)

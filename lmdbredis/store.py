@@ -107,7 +107,7 @@ class Store:
         self._writer = ThreadPoolExecutor(1, "lmdb-writer")  # law 1: owns LMDB's writer lock
         self._syncer = ThreadPoolExecutor(1, "checkpoint-sync")
         self._committing: Future[Any] | None = None
-        self._committing_lsn = 0
+        self._committing_lsn = 0  # how much of the log the commit has that began last
         self._syncing: Future[control_file.Control] | None = None
         self.is_held = False  # checkpoints are held: see `holds`
         self._synced_commits = 0  # of `commits`, how many the sync that began last covers
@@ -373,19 +373,19 @@ class Store:
         return self._syncing is not None
 
     @property
-    def waiting_bytes(self) -> int:
-        """Return how much of the log waits for the commit that is on its way."""
-        return self.wal.end_lsn - self._committing_lsn if self._committing is not None else 0
-
-    @property
     def leaf_pages(self) -> int:
         """Return how many pages hold rows. O(1). Not while a commit is on its way."""
         return sum(self._txn.stat(table.handle)["leaf_pages"] for table in self.tables)
 
     @property
-    def uncommitted_bytes(self) -> int:
-        """Return how much of the log the last commit does not hold: rows, and what tells of none."""
-        return self.wal.end_lsn - self.committed_lsn
+    def dirty_bytes(self) -> int:
+        """Return how much of the log has come since the last commit began: rows, and what tells of none."""
+        return self.wal.end_lsn - self._committing_lsn
+
+    @property
+    def holds_back(self) -> bool:
+        """Tell whether no commit is made for now: checkpoints are held, and what waits in memory is not much yet."""
+        return self.is_held and self.dirty_rows < _HELD_ROWS and self.dirty_bytes < _HELD_BYTES
 
     def wait_for_commit(self, seconds_max: float) -> None:
         """Wait for the commit that is on its way, so long at most. Raises DiskFull: then `repair`; SyncFailed."""
@@ -413,7 +413,7 @@ class Store:
         Rows that no batch put (bookkeeping of an opening) are logged first: what only a commit holds, going back to the
         synced snapshot would lose.
         """
-        if is_held_back and self.is_held and self.dirty_rows < _HELD_ROWS and self.uncommitted_bytes < _HELD_BYTES:
+        if is_held_back and self.holds_back:
             return
         self.append(self._time_ms)
         self._begin_commit(self.wal.end_lsn)
@@ -612,7 +612,7 @@ class Store:
         LMDB gets the rows later, bit by bit: so a start is quick, and a full disk cannot stop a repair. At start (`until_lsn` is
         None) a long log is committed piece by piece, so that memory stays bounded; that may raise DiskFull.
         """
-        end_lsn = self.committed_lsn
+        end_lsn = self._committing_lsn = self.committed_lsn
         self.replayed_rows = self.dirty_rows = 0
         self.has_backlog = True
         for record in wal.read(self.directory / "wal", self.committed_lsn, until_lsn):

@@ -47,6 +47,14 @@ def commit(store: Store) -> None:
     store.wait_for_commit(10)
 
 
+def finish(store: Store) -> None:
+    """Wait until the commit and the sync that are on their way are done."""
+    store.wait_for_commit(10)
+    if store._syncing is not None:
+        store._syncing.exception(10)
+        store.poll()
+
+
 def plain(**values: str) -> dict[bytes, bytes]:
     """Return the rows that `put` makes."""
     return {key.encode(): value.encode() for key, value in values.items()}

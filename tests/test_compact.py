@@ -22,7 +22,7 @@ from tests.client import Disconnected
 from tests.crash import Engine, FaultyDisk, PowerDisk, recover
 from tests.replicas import Family, control, info, wait_for
 from tests.servers import Lmdbredis
-from tests.stores import commit
+from tests.stores import commit, finish
 from tests.test_backup import fill, run_and_kill
 from tests.tool_stores import PAGE, each_page_with, edit, synced_record, tool
 from tools import compact, verify
@@ -348,8 +348,7 @@ def test_killed_between_its_steps(store: Path, point: str, monkeypatch: pytest.M
     for number in range(300):
         engine.run([b"SET", b"x%d" % number, b"v"])
         engine.tick(20)
-    while engine.store.is_committing or engine.store.is_syncing:
-        engine.store.poll()  # CONTROL.new comes and goes
+    finish(engine.store)  # CONTROL.new comes and goes
     expected, copy = engine.dump(), store.with_name("killed")
     shutil.copytree(store, copy, ignore=shutil.ignore_patterns("LOCK", "lock.mdb"))
     engine.close(checkpoint=False)

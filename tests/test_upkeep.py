@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lmdbredis import expiry, wal
 from tests.crash import Engine
+from tests.stores import finish
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 INTERVAL_MS = 20
 SEGMENT_BYTES = 65536
 ROUNDS = 300
+
+
+def settle(engine: Engine) -> None:
+    """Let the upkeep do what is due now."""
+    engine.tick(1)
+    finish(engine.store)
 
 
 @pytest.mark.parametrize("dirty", [1, 1_000_000])
@@ -33,10 +39,7 @@ def test_commits_without_a_pause(tmp_path: Path, dirty: int):
     store, behind = engine.store, []
     for number in range(ROUNDS):
         engine.run(*([b"SET", b"k%d" % (10 * number + key), b"v" * 1000] for key in range(10)))
-        store.wait_for_commit(10)
-        while store.is_syncing:  # in a thread, which has its time
-            time.sleep(0.001)
-            store.poll()
+        finish(store)
         engine.tick(2 * INTERVAL_MS)
         store.trim_wal(0, 1 << 62)
         behind.append(store.wal.end_lsn - store.control.lsn)
@@ -96,15 +99,6 @@ def _engine(directory: Path, *options: str) -> Engine:
     settle(engine)
     settle(engine)
     return engine
-
-
-def settle(engine: Engine) -> None:
-    """Let the upkeep do what is due now."""
-    engine.tick(1)
-    engine.store.wait_for_commit(10)
-    while engine.store.is_syncing:  # in a thread, which has its time
-        time.sleep(0.001)
-        engine.store.poll()
 
 
 def _rows_until_commit(engine: Engine, value: bytes = b"v") -> int:
