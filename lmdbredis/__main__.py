@@ -45,10 +45,6 @@ _PLAIN_RULES: Final = frozenset(
 )
 _NEEDED_RULES: Final = ({"on"}, {"~*", "allkeys"}, {"+@all", "allcommands"})
 
-# How long a thread may keep the interpreter's lock when the loop wants it. The thread that commits keeps it for milliseconds if it may,
-# and clients wait: with Python's 5 ms, SETs of a million keys that were there were a sixth slower at P=16, and their longest wait twice as long.
-_SWITCH_S: Final = 0.0001
-
 _MARKS: Final = {logging.DEBUG: ".", logging.DEBUG + 5: "-", logging.INFO: "*"}
 
 
@@ -213,7 +209,6 @@ def main(argv: list[str] | None = None) -> int:
         if config.daemonize and not _is_supervised(config):
             _daemonize()
         log.info("lmdbredis %s is starting, PID: %d", VERSION, os.getpid())
-        sys.setswitchinterval(_SWITCH_S)
         crash_at = os.environ.get(CRASH_AT)
         return uvloop.run(_serve(config, CrashingDisk(crash_at) if crash_at else Disk()))
     except ConfigError as error:
