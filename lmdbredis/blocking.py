@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from lmdbredis.registry import Command
+    from lmdbredis.replication import Awaited
     from lmdbredis.session import Session
 
 _PART: Final = 16  # of a queue that are looked at together, when the first has been tried
@@ -44,7 +45,7 @@ class Wait(Exception):
     `keys` of the type `kind` (see `format`) may bring what is wanted, within `timeout_ms` (0 = some time); `nothing` is the reply
     where nobody may wait (transactions, scripts); `words` is the request to be run again, if it is not the one that came.
     With `wakes_if_gone` it is run again, too, when one of the keys is deleted or becomes something else. `late` tells the reply when the
-    time is up, if it is not just nothing.
+    time is up, if it is not just nothing. Who waits for no keys, but for copies of what was written, says which (`awaited`).
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Wait(Exception):
         *,
         wakes_if_gone: bool = False,
         late: Callable[[], Any] | None = None,
+        awaited: Awaited | None = None,
     ) -> None:
         super().__init__()
         self.keys = keys
@@ -66,6 +68,7 @@ class Wait(Exception):
         self.words = words
         self.wakes_if_gone = wakes_if_gone
         self.late = late
+        self.awaited = awaited
 
 
 class Waiting:

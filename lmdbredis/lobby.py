@@ -269,6 +269,8 @@ class Lobby:
         waiting.is_silent = is_silent
         self._stand(waiting)
         self.if_undone.append(lambda: self._go(session))
+        if wait.awaited is not None:
+            self.after_batch.append(partial(self._await_copies, waiting, wait.awaited))
         session.pauses = True
         return NO_REPLY
 
@@ -285,16 +287,12 @@ class Lobby:
         if not self.waiters:
             self.look()
 
-    def await_copies(self, session: Session, awaited: Awaited) -> None:
-        """Let a session that waits go on when there are enough copies of everything up to the end of this batch."""
-
-        def begin() -> None:
-            if self.waiters.of(session) is not None:  # in a transaction it does not wait
-                awaited.lsn = self.store.wal.end_lsn
-                self.awaited[session] = awaited
-                self.note_copies()
-
-        self.after_batch.append(begin)
+    def _await_copies(self, waiting: Waiting, awaited: Awaited) -> None:
+        """Let a session that waits go on when there are enough copies of everything up to the end of this batch, which is logged."""
+        if self.waiters.of(waiting.session) is waiting:
+            awaited.lsn = self.store.wal.end_lsn
+            self.awaited[waiting.session] = awaited
+            self.note_copies()
 
     def note_copies(self) -> None:
         """Let go on who has waited for the copies that there are by now: a replica, or the own disk, has got further."""

@@ -123,6 +123,7 @@ class RedisServer:
         self.barrier.settle()
         self.role.feeds.let_go()
         self.store.close(checkpoint=checkpoint)
+        self.barrier.release()  # the log is synced: and what comes may have other addresses
         before, expires = self.executor, self.upkeep.active_expire
         self._open()
         self.executor.take_over(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,22 @@ def test_waiting_in_a_transaction(family: Family):
     assert len(replies[2]) == 2
     assert client.call("EVAL", "return redis.call('WAIT', 2, 0)", 0).value in {0, 1, 2}
     assert client.call("PING").value == b"PONG"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        [("MULTI",), ("WAITAOF", 1, 0, 0), ("EXEC",)],
+        [("EVAL", "return redis.call('WAITAOF', 1, 0, 0)", 0)],
+    ],
+)
+def test_who_does_not_wait_for_copies_is_not_answered_later(first: list[tuple], family: Family):
+    """WAIT and WAITAOF in a transaction or script answer at once, and nothing that the client waits for after that."""
+    client = family.primary.client()
+    client.call("SET", "k", "v")
+    client.send(b"".join(pack(words) for words in (*first, ("BLPOP", "no:such", 0.3))))
+    replies = [client.read() for _ in range(len(first) + 1)]
+    assert replies[-1][1] == b"*-1\r\n", replies
 
 
 @pytest.mark.parametrize("words", [("WAIT", 2, 0), ("WAITAOF", 0, 2, 0)])
@@ -389,3 +406,56 @@ def test_replies_that_wait_are_limited():
         assert greedy.read_until_closed() == b""
         wait_for(lambda: other.call("CLIENT", "LIST").value.count(b"id=") == 1, "it to be gone")
         assert b" omem=0 " in other.call("CLIENT", "LIST").value
+
+
+# --- replies that wait, and another state -------------------------------------------------------------------------------------------
+
+
+class HeldSyncs(Lmdbredis):
+    """Our server on a disk that syncs the log only while there is no file `held` in the directory: replies wait meanwhile, the loop goes on."""
+
+    HELD = """
+import os, sys, threading, time
+from lmdbredis import disk
+from lmdbredis.__main__ import main
+
+class Held(disk.Disk):
+    def fdatasync(self, fd):
+        is_log = threading.current_thread().name.startswith("wal-sync")
+        time.sleep(0.002 * is_log)  # else the loop would do it
+        while is_log and os.path.exists(HELD):
+            time.sleep(0.001)
+        super().fdatasync(fd)
+
+HELD = os.path.join(sys.argv[sys.argv.index("--dir") + 1], "held")
+sys.modules["lmdbredis.__main__"].Disk = Held
+sys.exit(main())
+"""
+
+    @classmethod
+    def program(cls) -> list[str] | None:
+        return [sys.executable, "-c", cls.HELD]
+
+
+def test_a_snapshot_while_replies_wait():
+    """Replies that wait for a sync leave when another server's state comes, whose log may have smaller addresses; those after them, too."""
+    with Lmdbredis() as old, Lmdbredis() as young, HeldSyncs("--appendfsync", "always") as replica:
+        old.client().pipeline([("SET", f"k{i}", "x" * 100_000) for i in range(40)])
+        young.client().call("SET", "other", "v")
+        follow(replica, old.port)
+        wait_in_step(old, replica)
+        held = replica.dir / "held"
+        held.touch()
+        old.client().call("SET", "k0", "y")
+        with replica.connect() as reader, replica.connect() as other:
+            come = f"offset={offset(control(old))},"
+            wait_for(lambda: come in info(control(old))["slave0"], "the record to come")
+            reader.send(pack(("GET", "k0")))
+            other.send(pack(("REPLICAOF", "127.0.0.1", young.port)))
+            wait_for(lambda: "receiving" in replica.log_tail().rpartition("Full resync")[2], "the snapshot to come")
+            time.sleep(0.2)  # it is put in place now, or waits for that
+            held.unlink()
+            assert reader.read()[0].value == b"y"
+            assert other.read()[0].value == b"OK"
+            assert replica.client().call("PING").value == b"PONG"
+        wait_in_step(young, replica)

@@ -212,8 +212,7 @@ def _await(cx: Context, awaited: Awaited, timeout_ms: int) -> Any:
 
     if awaited.replicas <= 0 and not awaited.local:
         return found()
-    executor.await_copies(cx.session, awaited)
-    raise Wait((), _NO_KIND, timeout_ms, found(), late=found)
+    raise Wait((), _NO_KIND, timeout_ms, found(), late=found, awaited=awaited)
 
 
 @command("WAIT", flags=BLOCKING)
