@@ -21,6 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis.errors import SyncFailed
+from lmdbredis.registry import name_of
 from lmdbredis.session import Gate
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 _QUICK_SYNC_US: Final = 1000  # syncs that take longer are left to a thread
 _KEPT_BYTES: Final = 64 << 10  # of one session, beyond which its limit is looked at
 _TELL_NO_DATA: Final = frozenset(
-    (b"PING", b"AUTH", b"HELLO", b"REPLCONF", b"PSYNC", b"ROLE", b"INFO", b"CONFIG", b"CLIENT", b"COMMAND", b"REPLICAOF", b"SLAVEOF", b"FAILOVER",
-     b"SHUTDOWN", b"PUBLISH", b"SUBSCRIBE", b"MULTI", b"EXEC")
+    ("ping", "auth", "hello", "replconf", "psync", "role", "info", "config", "client", "command", "replicaof", "slaveof", "failover", "shutdown",
+     "publish", "subscribe", "multi", "exec")
 )  # fmt: skip
 
 
@@ -83,7 +84,7 @@ class Barrier:
         passing, self._passing = self._passing, []
         if self._server.store.record_flags and not self._is_strict:
             # Since a CONFIG SET or REPLICAOF of somebody in this batch, who is not to wait either.
-            passing += [one for one in sessions if one.run_now == 1 and one.last_words[0].upper() == b"CONFIG"]
+            passing += [one for one in sessions if one.run_now == 1 and name_of(one.last_words[0]) == "config"]
         free = dict.fromkeys(passing)
         waiting = [session for session in sessions if session not in free]
         if self._is_strict and self._server.store.is_copy:  # it has become a replica in the middle of the batch
@@ -231,7 +232,7 @@ def _cut_off(session: Session) -> None:
 def _asks_for_no_data(session: Session) -> bool:
     """Tell whether nothing that a session has asked, and nothing that is on its way to it, is of the data."""
     return not (session.pushed or session.gate & (Gate.LISTENS | Gate.MONITORS)) and all(
-        words[0].upper() in _TELL_NO_DATA
+        name_of(words[0]) in _TELL_NO_DATA
         for words in (*session.requests, *(words for _, words in session.queued))
         if words
     )

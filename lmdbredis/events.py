@@ -89,19 +89,28 @@ def _moved_element(words: Sequence[bytes], changes: int) -> tuple[str, bytes]:
 
 
 def _popped_elements(words: Sequence[bytes], changes: int) -> tuple[str, bytes]:
-    """LMPOP, BLMPOP: the word behind the keys says from which end."""
+    """LMPOP: the word behind the keys says from which end."""
     return "l", _POPPED[_behind_keys(words)]
 
 
+def _popped_elements_in_time(words: Sequence[bytes], changes: int) -> tuple[str, bytes]:
+    """BLMPOP: a timeout stands before the count of keys."""
+    return _popped_elements(words[1:], changes)
+
+
 def _popped_members(words: Sequence[bytes], changes: int) -> tuple[str, bytes]:
-    """ZMPOP, BZMPOP."""
+    """ZMPOP."""
     return "z", _MIN_MAX[_behind_keys(words)]
 
 
+def _popped_members_in_time(words: Sequence[bytes], changes: int) -> tuple[str, bytes]:
+    """BZMPOP."""
+    return _popped_members(words[1:], changes)
+
+
 def _behind_keys(words: Sequence[bytes]) -> bytes:
-    """Return the word behind the keys of a request that counts them, with a timeout before the count or not."""
-    at = 2 if words[0][:1] in b"bB" else 1
-    return words[at + 1 + int(words[at])].upper()
+    """Return the word behind the keys of a request that counts them."""
+    return words[2 + int(words[1])].upper()
 
 
 def _moved_member(words: Sequence[bytes], changes: int) -> tuple[str, bytes]:
@@ -127,9 +136,9 @@ _RULES: Final[dict[str, Callable[[Sequence[bytes], int], tuple[str, bytes]]]] = 
     "blmove": _moved_element,
     "brpoplpush": _moved_element,
     "lmpop": _popped_elements,
-    "blmpop": _popped_elements,
+    "blmpop": _popped_elements_in_time,
     "zmpop": _popped_members,
-    "bzmpop": _popped_members,
+    "bzmpop": _popped_members_in_time,
     "smove": _moved_member,
     "zadd": _added_score,
     "xadd": _added_entry,

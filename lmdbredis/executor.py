@@ -291,7 +291,7 @@ class Executor(Runs):
 
     def _slowly(self, session: Session, words: list[bytes], index: int) -> Any:
         """Return the reply to a request that is not on the straight way. Raises Later."""
-        command = TABLE.get(words[0])
+        command = TABLE.get(words[0]) or TABLE.get(words[0].upper())
         if (
             session.gate == Gate.IN_MULTI
             and not self.is_watched
@@ -306,7 +306,7 @@ class Executor(Runs):
         failure = self.failed.get((session.id, index))
         if failure is not None:
             if (
-                session.gate & Gate.IN_MULTI and words[0].upper() == b"EXEC"
+                session.gate & Gate.IN_MULTI and command is not None and command.name == "exec"
             ):  # it ends the transaction, whatever it says
                 self.if_undone.append(session.kept_state())
                 self.unwatch(session)
@@ -366,7 +366,7 @@ class Executor(Runs):
         if session.gate & Gate.IN_MULTI:
             self.if_undone.append(session.kept_state())
             session.aborts = True
-        if words[0].upper() == b"EXEC":
+        if command is not None and command.name == "exec":
             self.unwatch(session)
             session.end_transaction()
             error = ReplyError(errors.EXEC_REFUSED % error.text.removeprefix("ERR "))

@@ -65,9 +65,13 @@ class Failover:
                 raise ReplyError(errors.FAILOVER_TARGET)
             if meant[0].state != ONLINE:
                 raise ReplyError(errors.FAILOVER_TARGET_OFFLINE)
+        server.executor.if_undone.append(self._forget)
         self.state, self._target, self._forces = WAITING, target, forces
         self._until_ms = clock_ms() + timeout_ms if timeout_ms else 0
         server.executor.after_batch.append(self._start)
+
+    def _forget(self) -> None:
+        self.state = NONE
 
     def _start(self) -> None:
         log.warning("FAILOVER requested.")

@@ -30,7 +30,7 @@ from lmdbredis.news import What
 from lmdbredis.observers import Observers
 from lmdbredis.pauses import Pauses
 from lmdbredis.pubsub import Hub, Kind
-from lmdbredis.registry import ADMIN, SKIP_MONITOR, SKIP_SLOWLOG, STALE, TABLE, Command, Context
+from lmdbredis.registry import ADMIN, SKIP_MONITOR, SKIP_SLOWLOG, STALE, TABLE, Command, Context, spellings
 from lmdbredis.replication import Awaited, Replicas
 from lmdbredis.resp import NO_REPLY, Push
 from lmdbredis.scripting.runtime import Scripting
@@ -104,6 +104,7 @@ class Lobby:
         self.has_replicas = False  # which are told what is published
         self.is_copy = False  # another server's rows come here, and none of its own
         self.table: dict[bytes, Command] = TABLE  # what may take the straight way
+        self.begins, self.ends, self.watches_keys = spellings("multi"), spellings("exec"), spellings("watch")
         self.is_watched = False  # no request may take the straight way
         self.may_run = True  # requests for the same may be run together
         self.in_script = False  # a script is asking, not the session itself
@@ -442,7 +443,7 @@ class Lobby:
             return value
         shows = self.observers.monitors and not (again or command.flags & _UNSHOWN or command.name == "quit")
         if self.observers.monitors and command.name in _SHOWN_FIRST:
-            self.show(words)
+            self.show(command.name, words)
         start = len(self.keyspace.news)
         before_ns = self.clock()
         try:
@@ -451,7 +452,7 @@ class Lobby:
             if isinstance(refusal, ReplyError):
                 self.count_error(command, words, refusal, self.clock() - before_ns)
             if shows:
-                self.show(words)
+                self.show(command.name, words)
             if self.keyspace.news:
                 self.tell(command.name, words, start)
             raise
@@ -459,18 +460,18 @@ class Lobby:
         command.calls += 1
         command.elapsed_ns += elapsed_ns
         if shows:
-            self.show(words)
+            self.show(command.name, words)
         if elapsed_ns >= self.slow_ns:
             self.note_slow(command, words, elapsed_ns)
         if self.keyspace.news:
             self.tell(command.name, words, start)
         return value
 
-    def show(self, words: list[bytes]) -> None:
+    def show(self, name: str, words: list[bytes]) -> None:
         """Show a request to those who watch everything."""
         cx = self.cx
         address = "lua" if self.in_script else cx.session.address
-        for monitor in self.observers.show(words, cx.db.number, address, cx.now_us):
+        for monitor in self.observers.show(name, words, cx.db.number, address, cx.now_us):
             self.heard[monitor] = None
 
     def tell(self, name: str, words: Sequence[bytes], start: int) -> None:
@@ -495,7 +496,9 @@ class Lobby:
         """Keep a slow request of the session that is running, unless it is of a command that never is."""
         if not command.flags & SKIP_SLOWLOG:
             cx = self.cx
-            self.observers.note_slow(cx.session, words, elapsed_ns, cx.now_ms, self.config.slowlog_max_len)
+            self.observers.note_slow(
+                cx.session, command.name, words, elapsed_ns, cx.now_ms, self.config.slowlog_max_len
+            )
 
     def count_error(self, command: Command, words: Sequence[bytes], error: ReplyError, elapsed_ns: int) -> None:
         """Count a call that was refused by the handler."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from lmdbredis.config import Config
 from lmdbredis.resp import Simple
 
 if TYPE_CHECKING:
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
 
 _WORDS_MAX: Final = 32  # of a slow request are kept
 _WORD_BYTES_MAX: Final = 128
-_ERROR_CODES_MAX: Final = 128  # scripts may make up codes: beyond so many, no new one is counted
+# Scripts may make up codes: beyond so many, or so long, no new one is counted.
+_ERROR_CODES_MAX: Final = 128
+_ERROR_CODE_CHARS_MAX: Final = 64
 _REDACTED: Final = b"(redacted)"
-_SECRET_SETTINGS: Final = frozenset(
-    {b"requirepass", b"masterauth", b"masteruser", b"tls-key-file-pass", b"tls-client-key-file-pass"}
-)
 
 _ESCAPES: Final = {
     byte: b"\\x%02x" % byte for byte in range(256) if not 0x20 <= byte < 0x7F
@@ -49,20 +49,19 @@ def quoted(word: bytes) -> bytes:
     return b'"%b"' % b"".join([escapes.get(byte) or bytes((byte,)) for byte in word])
 
 
-def public(words: Sequence[bytes]) -> list[bytes]:
-    """Return a request without its secrets (law 1)."""
+def public(name: str, words: Sequence[bytes]) -> list[bytes]:
+    """Return a request for the command of this name without its secrets (law 1)."""
     shown = list(words)
-    name = shown[0].upper()
-    if name == b"AUTH":
+    if name == "auth":
         shown[1:] = [_REDACTED] * (len(shown) - 1)
-    elif name == b"HELLO":
+    elif name == "hello":
         for at, word in enumerate(shown):
             if word.upper() == b"AUTH" and at > 1:
                 shown[at + 1 : at + 3] = [_REDACTED] * len(shown[at + 1 : at + 3])
                 break
-    elif name == b"CONFIG" and len(shown) > 3 and shown[1].upper() == b"SET":
+    elif name.startswith("config") and len(shown) > 3 and shown[1].upper() == b"SET":
         for at in range(3, len(shown), 2):
-            if shown[at - 1].lower() in _SECRET_SETTINGS:
+            if Config.is_secret(shown[at - 1]):
                 shown[at] = _REDACTED
     return shown
 
@@ -91,7 +90,7 @@ class Observers:
     # --- the slow log -------------------------------------------------------------------------------------------------------
 
     def note_slow(
-        self, session: Session, words: Sequence[bytes], elapsed_ns: int, now_ms: int, length_max: int
+        self, session: Session, name: str, words: Sequence[bytes], elapsed_ns: int, now_ms: int, length_max: int
     ) -> None:
         """Keep a slow request, without what is too long of it (law 2); a log of no length is left as it is."""
         if not length_max:
@@ -99,7 +98,7 @@ class Observers:
         kept = [
             word if len(word) <= _WORD_BYTES_MAX
             else word[:_WORD_BYTES_MAX] + b"... (%d more bytes)" % (len(word) - _WORD_BYTES_MAX)
-            for word in public(words)[:_WORDS_MAX]
+            for word in public(name, words)[:_WORDS_MAX]
         ]  # fmt: skip
         if len(words) > _WORDS_MAX:
             kept[-1] = b"... (%d more arguments)" % (len(words) - _WORDS_MAX + 1)
@@ -120,7 +119,7 @@ class Observers:
         """Count an error reply."""
         self.error_replies += 1
         code = error.text.partition(" ")[0]
-        if code in self.errors or len(self.errors) < _ERROR_CODES_MAX:
+        if code in self.errors or (len(self.errors) < _ERROR_CODES_MAX and len(code) <= _ERROR_CODE_CHARS_MAX):
             self.errors[code] += 1
 
     def reset(self) -> None:
@@ -130,11 +129,11 @@ class Observers:
 
     # --- MONITOR ------------------------------------------------------------------------------------------------------------
 
-    def show(self, words: Sequence[bytes], database: int, address: str, now_us: int) -> Iterable[Session]:
+    def show(self, name: str, words: Sequence[bytes], database: int, address: str, now_us: int) -> Iterable[Session]:
         """Lay a line about a request into the `pushed` of everyone who watches; return them."""
         line = b"%d.%06d [%d %b] %b" % (
             now_us // 1_000_000, now_us % 1_000_000, database, address.encode("utf-8", "surrogateescape"),
-            b" ".join(map(quoted, public(words))),
+            b" ".join(map(quoted, public(name, words))),
         )  # fmt: skip
         value: Any = Simple(line)
         for session in self.monitors:

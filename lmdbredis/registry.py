@@ -409,6 +409,17 @@ def find(words: Sequence[bytes]) -> Command | None:
     return found
 
 
+def name_of(word: bytes) -> str:
+    """Return the name of the command that a word calls, which rename-command may have given it; "" if there is none."""
+    found = TABLE.get(word) or TABLE.get(word.upper())
+    return found.name if found is not None else ""
+
+
+def spellings(name: str) -> frozenset[bytes]:
+    """Return the words in TABLE that call the command of this name."""
+    return frozenset(word for word, command in TABLE.items() if command.name == name)
+
+
 def _words_of(handler: Handler, words: int) -> tuple[int, int]:
     """Return the least and the greatest number of words of a request, from the handler's signature."""
     least = most = words

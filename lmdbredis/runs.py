@@ -34,9 +34,6 @@ BATCH_REQUESTS_MAX: Final = 4096
 SESSION_REQUESTS_MAX: Final = 1024
 LONG_REPLY_BYTES: Final = 1 << 20  # a longer reply ends its session's part of the batch, so that it can leave
 _RUN_REQUESTS_MIN: Final = 4  # fewer are not worth the run
-_BEFORE_RUNS: Final = frozenset({b"WATCH", b"watch"})  # put off if a run came first: a busy key could never be watched
-_BEGINS: Final = frozenset({b"MULTI", b"multi"})
-_ENDS: Final = frozenset({b"EXEC", b"exec"})
 _OK: Final = encode2(OK)
 _QUEUED: Final = encode2(QUEUED)
 # For `HandlerFailed`: no session has this id, so each request is run by itself the next time.
@@ -61,10 +58,10 @@ class Runs(Lobby):
             if not requests or session.gate or session.closing:
                 left.append(session)
                 continue
-            if requests[0][0] in _BEGINS and _is_whole(session):
+            if requests[0][0] in self.begins and self._is_whole(session):
                 requests = requests[1:-1]
             by_name.setdefault(requests[0][0], []).append((session, requests))
-        if not by_name.keys().isdisjoint(_BEFORE_RUNS):
+        if not by_name.keys().isdisjoint(self.watches_keys):  # put off behind a run, a busy key could never be watched
             return sessions, 0
         for name, members in by_name.items():
             command = self.table.get(name)
@@ -126,7 +123,7 @@ class Runs(Lobby):
             if count < len(requests):
                 session.output = b"".join((_OK, _QUEUED * count, b"*%d\r\n" % count, *replies[at : at + count]))
                 run_now = len(requests)
-                self._count_transaction((self.clock() - before_ns) * count // len(replies))
+                _count_transaction(requests, (self.clock() - before_ns) * count // len(replies))
             elif count == 1:
                 session.output = replies[at]
             else:
@@ -140,12 +137,17 @@ class Runs(Lobby):
             at += count
         return True
 
-    def _count_transaction(self, elapsed_ns: int) -> None:
-        """Count a transaction whose commands were part of a run."""
-        TABLE[b"MULTI"].calls += 1
-        ended = TABLE[b"EXEC"]
-        ended.calls += 1
-        ended.elapsed_ns += elapsed_ns
+    def _is_whole(self, session: Session) -> bool:
+        """Tell whether a session asks for one transaction from beginning to end, and nothing that it watches could end that."""
+        requests = session.requests
+        return (
+            len(requests) > 2
+            and len(requests[0]) == 1
+            and requests[-1][0] in self.ends
+            and len(requests[-1]) == 1
+            and not session.watched
+            and not session.is_stale
+        )
 
     def _run(self, command: Command, requests: list[list[bytes]], parts: Sequence[Part]) -> list[Any] | None:
         """Return what the command's `run` returns, counted. Nobody waits for these keys: what is written to them is no news."""
@@ -190,7 +192,7 @@ class Runs(Lobby):
                 and self.may_run
                 and not self.keyspace.wants_writes
                 and all(len(words) == command.run_words for words in requests)
-                and (found := self._run(command, requests, ())) is not None
+                and (found := self._run(command, requests, [(self.cx.session, requests)])) is not None
             ):
                 values += found
             else:
@@ -208,17 +210,12 @@ class Runs(Lobby):
             return error
 
 
-def _is_whole(session: Session) -> bool:
-    """Tell whether a session asks for one transaction from beginning to end, and nothing that it watches could end that."""
-    requests = session.requests
-    return (
-        len(requests) > 2
-        and len(requests[0]) == 1
-        and requests[-1][0] in _ENDS
-        and len(requests[-1]) == 1
-        and not session.watched
-        and not session.is_stale
-    )
+def _count_transaction(requests: list[list[bytes]], elapsed_ns: int) -> None:
+    """Count a transaction whose commands were part of a run."""
+    TABLE[requests[0][0]].calls += 1
+    ended = TABLE[requests[-1][0]]
+    ended.calls += 1
+    ended.elapsed_ns += elapsed_ns
 
 
 def _is_uniform(requests: list[list[bytes]], name: bytes, words: int) -> bool:

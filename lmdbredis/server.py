@@ -567,10 +567,11 @@ class RedisServer:
 
     def die(self, failure: Exception) -> None:
         """End the process now: what is on disk is unknown from here on, and no later success would prove anything."""
-        log.critical(
-            "The disk cannot be trusted (%s). No write is acknowledged any more; the process ends. Check the disk before the next start",
-            failure,
-        )
+        if isinstance(failure, SyncFailed):
+            text = "The disk cannot be trusted (%s). No write is acknowledged any more; the process ends. Check the disk before the next start"
+        else:
+            text = "An error of the server's own (%r): the process ends. The log has everything that was acknowledged"
+        log.critical(text, failure)
         os._exit(1)
 
     # --- facts and settings ------------------------------------------------------------------------------------------------------------------

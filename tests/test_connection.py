@@ -247,6 +247,15 @@ def test_client_kill(pair: Pair):
             assert suicide.read_until_closed() == b""
 
 
+def test_who_monitors_is_no_replica(pair: Pair):
+    """A client that shows what others ask counts as a normal one, though its line says so."""
+    for server in (pair.ours, pair.oracle):
+        with server.connect(pair.protocol) as monitor, server.connect(pair.protocol) as other:
+            assert monitor.call("MONITOR").value == b"OK"
+            assert b" flags=O" in other.call("CLIENT", "LIST", "TYPE", "normal").value
+            assert other.call("CLIENT", "KILL", "TYPE", "replica").value == 0
+
+
 def test_hello(pair: Pair):
     """HELLO switches protocols, authenticates and names, refuses what it does not know, and lists the same fields."""
     script = """

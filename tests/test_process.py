@@ -259,6 +259,38 @@ def test_rename_command():
         assert client.call("COMMAND", "GETKEYS", "DECR2", "n").plain() == [b"n"]
 
 
+def test_renamed_commands_are_what_they_were():
+    """Whatever looks at what a command is goes by the command, not by the word: transactions in one piece, events, secrets."""
+    names = (
+        "multi xmulti",
+        "exec xexec",
+        "watch xwatch",
+        "blmpop xblmpop",
+        "bzmpop zpop",
+        "auth login",
+        "config setting",
+    )
+    lines = "".join(f"rename-command {names_}\n" for names_ in names)
+    with AsTold("-", stdin="port {port}\nbind 127.0.0.1\ndir {dir}\nslowlog-log-slower-than 0\n" + lines) as server:
+        client = server.client()
+        sets = [("SET", f"k{n}", n) for n in range(6)]
+
+        for begins, ends in (("MULTI", "EXEC"), ("xmulti", "EXEC"), ("MULTI", "xexec")):
+            replies = client.pipeline([(begins,), *sets, (ends,)])
+            assert sum(reply.value.startswith(b"ERR unknown command") for reply in replies if reply.is_error) == (
+                (begins == "MULTI") + (ends == "EXEC")
+            )
+            client.pipeline([("RESET",)])
+        for count in (1, 6):
+            assert client.pipeline([("XMULTI",), *sets[:count], ("xexec",)])[-1].plain() == [b"OK"] * count
+        client.call("setting", "SET", "notify-keyspace-events", "KEA")
+        client.pipeline([("RPUSH", "l", 1, 2), ("ZADD", "z", 1, "a", 2, "b")])
+        assert client.call("xblmpop", 1, 1, "l", "LEFT").plain() == [b"l", [b"1"]]
+        assert client.call("ZPOP", 1, 1, "z", "MAX").plain() == [b"z", [[b"b", b"2"]]]
+        client.pipeline([("login", "secret"), ("setting", "SET", "primaryauth", "secret")])
+        assert b"secret" not in client.exchange([("SLOWLOG", "GET", -1)])[0][1]
+
+
 # --- starts that cannot be ----------------------------------------------------------------------------------------------------
 
 

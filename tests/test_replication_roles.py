@@ -200,6 +200,8 @@ def test_info(side: int, family: Family, oracles: list[Server]):
             assert found[name].lstrip("-").isdigit(), name
         else:
             assert value == found[name], name
+    for client in (theirs, ours):
+        assert client.call("HELLO", 3).plain()[b"role"] == (b"master", b"replica")[side]
     its, mine = (client.call("ROLE").plain() for client in (theirs, ours))
     assert [type(part) for part in its] == [type(part) for part in mine]
     assert its[0] == mine[0]

@@ -10,12 +10,15 @@ import socket
 import threading
 import time
 from typing import TYPE_CHECKING
+from unittest.mock import Mock, call
 
 import lmdb
 import pytest
 
 from lmdbredis import wal
+from lmdbredis.failover import Failover
 from lmdbredis.registry import TABLE, Context, command
+from lmdbredis.replication import ONLINE
 from lmdbredis.session import Gate, Session, Sessions
 from tests.client import pack
 from tests.crash import Engine
@@ -105,6 +108,27 @@ def test_pause(batches: Batches):
     assert [b"+PONG\r\n+OK\r\n", INTERNAL] == batches.run((one, "PING; CLIENT UNPAUSE; SET x 1"), (other, "BOOM k"))
     assert not batches.engine.executor.pauses.is_on
     assert not one.gate & Gate.PAUSED
+
+
+def test_shutdown(batches: Batches):
+    """SHUTDOWN in a batch that is undone ends the server when that is run again, once."""
+    one, other = batches.client(), batches.client()
+    batches.engine.executor.cx.server = server = Mock()
+
+    assert [b"", INTERNAL] == batches.run((one, "SHUTDOWN NOSAVE"), (other, "BOOM k"))
+    assert server.method_calls == [call.shutdown(save=False, now=False)]
+
+
+def test_failover(batches: Batches):
+    """FAILOVER in a batch that is undone begins when that is run again, and is not in its own way."""
+    one, other, executor = batches.client(), batches.client(), batches.engine.executor
+    executor.cx.server = server = Mock(executor=executor, store=batches.engine.store)
+    server.role.following, server.role.failover = None, Failover(server)
+    replica = executor.replicas.of(batches.client())
+    replica.state, replica.port = ONLINE, 7
+
+    assert [b"+OK\r\n", INTERNAL] == batches.run((one, "FAILOVER"), (other, "BOOM k"))
+    assert executor.pauses.is_on
 
 
 def test_a_busy_key_can_be_watched(batches: Batches):

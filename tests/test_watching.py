@@ -195,10 +195,18 @@ SLOW = r"""
     GET k
     EXEC
     MULTI
+    SET k 1
+    SET k 2
+    SET k 3
+    SET k 4
+    SET k 5
+    EXEC
+    MULTI
     DISCARD
     AUTH secret
     AUTH default secret
     CONFIG SET masterauth secret
+    CONFIG SET primaryauth secret
     CONFIG SET requirepass ""
     HELLO 3 AUTH default secret
     BLPOP none 0.001

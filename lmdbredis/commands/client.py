@@ -165,7 +165,7 @@ def _type(word: bytes) -> bytes:
 def _type_of(session: Session) -> bytes:
     if session.gate & Gate.LISTENS:
         return b"pubsub"
-    return b"replica" if session.gate & (Gate.MONITORS | Gate.REPLICATES) else b"normal"
+    return b"replica" if session.gate & Gate.REPLICATES else b"normal"
 
 
 def _line(cx: Context, session: Session, last_words: Sequence[bytes]) -> bytes:

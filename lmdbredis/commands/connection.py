@@ -151,7 +151,7 @@ def hello(cx: Context, *words: bytes) -> Any:
         b"proto": session.protocol,
         b"id": session.id,
         b"mode": b"standalone",
-        b"role": b"master",
+        b"role": b"replica" if cx.server.role.following is not None else b"master",
         b"modules": [],
     }
 

@@ -95,6 +95,7 @@ def shutdown(cx: Context, *words: bytes) -> Any:
             raise ReplyError(NO_SHUTDOWN)
         cx.executor.after_batch.append(cx.server.abort_shutdown)
         return OK
+    cx.executor.if_undone.append(cx.session.kept_state())
     cx.session.closing = cx.session.pauses = True
     cx.executor.after_batch.append(lambda: cx.server.shutdown(save=b"NOSAVE" not in wanted, now=b"NOW" in wanted))
     return NO_REPLY
