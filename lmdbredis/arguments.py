@@ -42,6 +42,7 @@ _ENTRY_ID_MAX = (1 << 128) - 1
 _SPECIAL_IDS = frozenset((b"$", b">", b"+"))
 
 
+REPEATED_BYTES_MAX: Final = 1024  # of options that are remembered, because a client says the same every time
 _PLAIN_DIGITS_MAX: Final = 9  # of a timeout in seconds
 
 

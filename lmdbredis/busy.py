@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import errors
 from lmdbredis.errors import ReplyError
-from lmdbredis.registry import ALLOW_BUSY
+from lmdbredis.lobby import is_told
+from lmdbredis.registry import ALLOW_BUSY, find
 from lmdbredis.resp import NO_REPLY, OK, encode2
 from lmdbredis.session import NO_REQUESTS, STANDS, Gate
 from lmdbredis.watches import Later
@@ -195,8 +196,7 @@ class Busy:
             mode = session.gate & _SILENT
             session.gate &= ~Gate.REPLY_SKIP
             value = self._answer(session, words)
-            is_silent = mode and not (mode == Gate.REPLY_OFF and not session.gate & Gate.REPLY_OFF)  # CLIENT REPLY ON
-            if value is not NO_REPLY and not is_silent:
+            if value is not NO_REPLY and (not mode or is_told(mode, find(words), value)):
                 self._send(session, session.encode[value.__class__](value))
         if session.closing:
             self._server.ready(session)  # closed by the loop, when it comes to it
@@ -248,15 +248,15 @@ class Busy:
 
     def _run(self, session: Session, command: Any, words: list[bytes]) -> Any:
         """Run a command that touches nothing but its session. Raises ReplyError."""
-        cx = self._server.executor.cx
-        running, database = cx.session, cx.db
-        cx.session, cx.db = session, session.database
+        cx, keyspace = self._server.executor.cx, self._server.keyspace
+        running, database, may_expire = cx.session, cx.db, keyspace.may_expire
+        cx.session, cx.db, keyspace.may_expire = session, session.database, False  # WATCH looks, and deletes nothing
         try:
             return command.handler(cx, *words[command.name_words :])
         except Later:  # the script has touched the key
             raise ReplyError(errors.BUSY) from None
         finally:
-            cx.session, cx.db = running, database
+            cx.session, cx.db, keyspace.may_expire = running, database, may_expire
 
 
 class StandIn:

@@ -3,8 +3,8 @@
 Theory. The loop calls `Connection.data_received` with what a socket held; the parser makes requests of it, and the session is ready for
 the next tick. Replies go straight into the socket while it takes all of them, which costs a third of the transport's way.
 
-Laws: a client that sends more than the query-buffer limit without a whole request is cut off, and one whose requests pile up is not
-read from until they have run; whatever a stranger sends before AUTH is held to far lower limits (see `requests`).
+Laws: a client that sends more than the query-buffer limit without a whole request, or while it is blocked or paused, is cut off, and
+one whose requests pile up otherwise is not read from until they have run; whatever a stranger sends before AUTH is held to far lower limits (see `requests`).
 
 It belongs to the server's room: one room, several files.
 """
@@ -34,13 +34,14 @@ _SOL_KEEPIDLE: Final = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KE
 class Connection(asyncio.Protocol):
     """One socket and its session."""
 
-    __slots__ = ("_fd", "_is_clear", "_reading", "_server", "is_adopted", "session", "transport")
+    __slots__ = ("_fd", "_held_bytes", "_is_clear", "_reading", "_server", "is_adopted", "session", "transport")
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
         self._reading = True
         self._fd = -1
         self._is_clear = True  # the transport holds no bytes that the socket has not taken
+        self._held_bytes = 0  # no fewer than those of the requests that wait behind others
         self.is_adopted = False  # it has been served by hand: the transport to come is for its session
         self.session: Session = None  # type: ignore[assignment]  # made with the connection
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
@@ -100,8 +101,7 @@ class Connection(asyncio.Protocol):
         if requests:
             if session.requests:
                 session.requests += requests
-                if len(session.requests) > _UNREAD_REQUESTS_MAX:
-                    self.pause()
+                self._hold(len(data))
             else:
                 session.requests = requests
             if not session.is_ready:
@@ -110,13 +110,33 @@ class Connection(asyncio.Protocol):
             if not parser.authenticated:
                 self._server.loop.call_soon(self.data_received, b"")
         elif parser.buffered_bytes > self._server.config.client_query_buffer_limit_bytes:
-            log.warning(
-                "Closing client that reached max query buffer length: id=%d addr=%s", session.id, session.address
-            )
-            self.transport.abort()
+            self._cut_off()
         if parser.error is not None:
             session.ends = True
             self._server.ready(session)
+
+    def _hold(self, more_bytes: int) -> None:
+        """Take note that requests wait behind others of this client: where they are too much it is not read from, and cut off if it stands."""
+        self._held_bytes += more_bytes
+        if not self._has_room():
+            if self.session.gate & STANDS and self._held_bytes > self._server.config.client_query_buffer_limit_bytes:
+                self._cut_off()
+            else:
+                self.pause()
+
+    def _has_room(self) -> bool:
+        """Tell whether more requests may come."""
+        requests, limit_bytes = self.session.requests, self._server.config.client_query_buffer_limit_bytes
+        if self._held_bytes > limit_bytes:
+            self._held_bytes = sum(len(word) for words in requests for word in words)  # most have run by now
+        return len(requests) <= _UNREAD_REQUESTS_MAX and self._held_bytes <= limit_bytes
+
+    def _cut_off(self) -> None:
+        """Close the connection of who has sent too much that cannot be run yet."""
+        session = self.session
+        log.warning("Closing client that reached max query buffer length: id=%d addr=%s", session.id, session.address)
+        self._server.measures.query_disconnections += 1
+        self.transport.abort()
 
     def send(self, data: bytes) -> None:
         """Send replies: straight into the socket while it takes all, which costs a third of the transport's way."""
@@ -146,7 +166,7 @@ class Connection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Read again, if few enough requests wait."""
-        if len(self.session.requests) <= _UNREAD_REQUESTS_MAX:
+        if self._has_room():
             self._reading = True
             self._server.paused.discard(self)
             self.transport.resume_reading()

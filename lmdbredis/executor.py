@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import errors
 from lmdbredis.blocking import Wait
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed, shown
-from lmdbredis.lobby import HandlerFailed
+from lmdbredis.lobby import HandlerFailed, is_told
 from lmdbredis.news import News, What
 from lmdbredis.pubsub import Kind
 from lmdbredis.registry import NO_AUTH, NO_MULTI, READ, STALE, TABLE, WRITE, Command, find
@@ -85,7 +85,6 @@ class Executor(Runs):
         left = []
         for session in sessions:
             run = session.run_now
-            self.commands_run += run
             if run == len(session.requests) or session.closing:
                 session.requests = NO_REQUESTS
             else:
@@ -243,7 +242,7 @@ class Executor(Runs):
                     if ready:
                         self.serve()
                 except ReplyError as error:
-                    value = error
+                    value = error.with_traceback(None)  # which holds this frame, and that the words
                     assert command is not None  # `_slowly` raises none
                     now_ns = clock()
                     self.count_error(command, words, error, now_ns - before_ns)
@@ -345,11 +344,11 @@ class Executor(Runs):
             assert command is not None
             return self.wait(session, command, words, wait, is_silent=bool(mode))
         except ReplyError as error:
-            value = error
+            value = error.with_traceback(None)
             session.gate &= ~Gate.REPLY_SKIP
             if not runs:
                 value = self._reject(session, words, error)
-        if mode and not (mode == Gate.REPLY_OFF and not session.gate & Gate.REPLY_OFF):
+        if mode and not is_told(mode, command, value):
             value = NO_REPLY
         return _among_pushes(session, value) if session.gate & _HEARS else value
 

@@ -241,7 +241,7 @@ def _storage(cx: Context, facts: Facts) -> Fields:
 def _stats(cx: Context, facts: Facts) -> Fields:
     return {
         "total_connections_received": facts["connections_received"],
-        "total_commands_processed": cx.executor.commands_run,
+        "total_commands_processed": facts["commands"],
         "instantaneous_ops_per_sec": round(facts["commands_per_s"]),
         "total_net_input_bytes": facts["received_bytes"],
         "total_net_output_bytes": facts["sent_bytes"],
@@ -271,7 +271,8 @@ def _stats(cx: Context, facts: Facts) -> Fields:
         "total_error_replies": cx.executor.observers.error_replies,
         **_zeros("dump_payload_sanitizations io_threaded_reads_processed io_threaded_writes_processed"),
         # Reads, writes and turns of the loop are not counted: a number for each costs more than anybody would have of it.
-        **_zeros("client_query_buffer_limit_disconnections client_output_buffer_limit_disconnections"),
+        "client_query_buffer_limit_disconnections": facts["query_disconnections"],
+        "client_output_buffer_limit_disconnections": facts["output_disconnections"],
         **_zeros("reply_buffer_shrinks reply_buffer_expands"),
         **_zeros("acl_access_denied_auth acl_access_denied_cmd acl_access_denied_key acl_access_denied_channel"),
     }

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 _NEVER_NS: Final = 1 << 63
 _WAITED: Final = -1  # for `HandlerFailed`: the request that a session waits with
 # A script is shown before what it runs; everything else when it has run.
+_TOLD: Final = frozenset(
+    ("client|reply", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe")
+)
 _SHOWN_FIRST: Final = frozenset({"eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"})
 _UNSHOWN: Final = SKIP_MONITOR | ADMIN  # commands that MONITOR does not show
 
@@ -109,7 +112,6 @@ class Lobby:
         self.may_run = True  # requests for the same may be run together
         self.in_script = False  # a script is asking, not the session itself
         self.in_transaction = False  # EXEC is running
-        self.commands_run = 0
         self.slow_ns = _NEVER_NS  # a request that takes so long is slow
         self.failed: dict[tuple[int, int], str] = {}  # requests of the batch whose handlers failed
         self.follow_settings()
@@ -131,7 +133,7 @@ class Lobby:
             before.pauses,
         )
         self.replicas, self.awaited, self.hold = before.replicas, before.awaited, before.hold
-        self.heard, self.resumed, self.commands_run = before.heard, before.resumed, before.commands_run
+        self.heard, self.resumed = before.heard, before.resumed
         self.scripting.take_over(before.scripting.scripts)
         self.look()
 
@@ -243,10 +245,8 @@ class Lobby:
 
     def watch(self, session: Session, database: Database, keys: Iterable[bytes]) -> None:
         """Let a session watch keys. Raises Later: this batch has touched one of them."""
-        watched, is_stale = session.watched, session.is_stale
-        self.if_undone.append(lambda: self._watch_again(session, watched, is_stale))
-        for key in keys:
-            self.watches.watch(session, database, key)
+        names = self.watches.watch(session, database, keys)
+        self.if_undone.append(partial(self.watches.unwatch, session, names))
 
     def unwatch(self, session: Session) -> None:
         """Let a session watch nothing."""
@@ -510,3 +510,10 @@ class Lobby:
             self.observers.note_error(error)
         if elapsed_ns >= self.slow_ns:
             self.note_slow(command, words, elapsed_ns)
+
+
+def is_told(mode: int, command: Command | None, value: Any) -> bool:
+    """Tell whether a reply is sent though the session has asked for none: that it gets replies again, and to what it listens."""
+    if command is None or value.__class__ is ReplyError:
+        return False
+    return command.name in _TOLD or (command.name == "reset" and mode == Gate.REPLY_OFF)

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis.registry import TABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lmdbredis.registry import Command
     from lmdbredis.server import RedisServer
     from lmdbredis.session import Session
 
@@ -57,6 +60,7 @@ class Measures:
         self._server = server
         self.connections_received = 0
         self.rejected_connections = 0
+        self.query_disconnections = self.output_disconnections = 0  # clients that were cut off at their limits
         self._gone_sent_bytes = 0  # of sessions that are gone
         self._gone_received_bytes = 0
         self._startup_bytes = self._peak_bytes = 0
@@ -77,7 +81,7 @@ class Measures:
         sessions = list(self._server.sessions)
         received = self._gone_received_bytes + sum(session.received_bytes for session in sessions)
         sent = self._gone_sent_bytes + sum(session.sent_bytes for session in sessions)
-        return self._server.executor.commands_run, received, sent
+        return sum(command.calls for command in _all_commands()), received, sent
 
     def sample(self, seconds: float) -> None:
         """Work out the rates of the last `seconds`."""
@@ -92,11 +96,10 @@ class Measures:
         self.connections_received = self.rejected_connections = self._gone_sent_bytes = self._gone_received_bytes = 0
         for session in server.sessions:
             session.sent_bytes = session.received_bytes = 0
-        server.executor.commands_run = 0
+        self.output_disconnections = self.query_disconnections = 0
         server.executor.observers.reset()
-        for command in set(TABLE.values()):
-            for one in (command, *command.subcommands.values()):
-                one.reset_counts()
+        for command in _all_commands():
+            command.reset_counts()
         server.keyspace.hits = server.keyspace.misses = server.keyspace.expired_keys = 0
         self._counted, self._per_s = (0, 0, 0), (0.0, 0.0, 0.0)
 
@@ -115,7 +118,7 @@ class Measures:
         """Return what else only the operating system and the server know."""
         server, config = self._server, self._server.config
         usage, system = resource.getrusage(resource.RUSAGE_SELF), os.uname()
-        _, received, sent = self.counts()
+        commands, received, sent = self.counts()
         listeners = [f"name=tcp,bind={host.lstrip('-')},port={config.port}" for host in config.bind if config.port]
         if config.unixsocket:
             listeners.append(f"name=unix,bind={config.unixsocket}")
@@ -128,8 +131,11 @@ class Measures:
             "cpu_sys_s": usage.ru_stime,
             "connections_received": self.connections_received,
             "rejected_connections": self.rejected_connections,
+            "query_disconnections": self.query_disconnections,
+            "output_disconnections": self.output_disconnections,
             "received_bytes": received,
             "sent_bytes": sent,
+            "commands": commands,
             "commands_per_s": self._per_s[0],
             "received_bytes_per_s": self._per_s[1],
             "sent_bytes_per_s": self._per_s[2],
@@ -143,6 +149,13 @@ class Measures:
             "replicated_bytes_out": server.role.feeds.sent_bytes,
             "replicated_bytes_in": server.role.link.received_bytes if server.role.link is not None else 0,
         }
+
+
+def _all_commands() -> Iterator[Command]:
+    """Yield all commands and subcommands."""
+    for command in set(TABLE.values()):
+        yield command
+        yield from command.subcommands.values()
 
 
 def memory_bytes() -> dict[str, int]:

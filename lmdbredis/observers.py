@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lmdbredis.config import Config
 from lmdbredis.resp import Simple
+from lmdbredis.session import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -136,6 +137,7 @@ class Observers:
             b" ".join(map(quoted, public(name, words))),
         )  # fmt: skip
         value: Any = Simple(line)
-        for session in self.monitors:
+        shown = [session for session in self.monitors if not session.gate & Gate.REPLY_OFF]
+        for session in shown:
             session.pushed.append(session.encode[Simple](value))
-        return self.monitors
+        return shown

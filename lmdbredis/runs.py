@@ -177,6 +177,7 @@ class Runs(Lobby):
         if ReplyError in set(map(type, values)):
             for value in values:
                 if value.__class__ is ReplyError:
+                    value.__traceback__ = None
                     command.failed_calls += 1
                     self.observers.note_error(value)
         return values

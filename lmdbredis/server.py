@@ -49,6 +49,7 @@ _WARM_REQUESTS_MAX: Final = 64  # of one session: more of its keys are not read 
 _COLLECT_OBJECTS: Final = 50_000  # allocations between two runs of the cycle collector
 _REPLICAS_S: Final = 0.01  # between two looks at replicas that are waited for
 _EVERYSEC_S: Final = 1.0
+_LAST_BYTES: Final = 64  # of what an idle client has said last, which only CLIENT LIST asks for
 # A disk that takes commits more slowly than writes come must slow those down, or memory would hold what waits: where that is much,
 # each batch waits for the commit, but not longer than clients may stand still.
 _WAIT_S: Final = 0.03
@@ -316,6 +317,8 @@ class RedisServer:
         now_ms = now_us() // 1000
         timeout_ms = self.config.timeout_s * 1000
         for session in self.sessions:
+            if len(session.last_words) > 2 or sum(map(len, session.last_words)) > _LAST_BYTES:
+                session.last_words = [word[:_LAST_BYTES] for word in session.last_words[:2]]
             pending_bytes = session.unsent_bytes
             if self.limit_output(session, pending_bytes) or not timeout_ms or (session.gate and session.gate & _IDLES):
                 continue
@@ -338,6 +341,7 @@ class RedisServer:
             log.warning(
                 "Client id=%d addr=%s closed for overcoming of output buffer limits.", session.id, session.address
             )
+            self.measures.output_disconnections += 1
             session.kill()
         return is_past_hard or is_past_soft
 

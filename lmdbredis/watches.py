@@ -25,8 +25,13 @@ from lmdbredis.entry import Entry
 from lmdbredis.session import NOTHING_WATCHED, Session
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator
+
     from lmdbredis.database import Database
     from lmdbredis.keyspace import Keyspace
+
+
+Name = tuple[int, bytes]  # database number, key
 
 
 class Later(Exception):
@@ -55,35 +60,61 @@ class Watched(NamedTuple):
         return fmt.pack_u64(self.expire_at_ms) + self.row_key
 
 
+_Marks = dict[bytes, dict[Session, Watched]]
+
+
 class Watches:
-    """All watches of all sessions."""
+    """All watches of all sessions: found by what a record writes, so that a record costs no more for whatever else is watched."""
 
     def __init__(self, keyspace: Keyspace) -> None:
         self._keyspace = keyspace
-        self._sessions: set[Session] = set()  # who watch something
+        self._by_row: _Marks = {}  # by the key of the row of `keys`
+        self._by_expiry: _Marks = {}  # of `expires`
+        self._by_owner: _Marks = {}  # by what the rows of the elements begin with
+        self._hears = False  # of every record
 
-    def watch(self, session: Session, database: Database, key: bytes) -> None:
-        """Let the session watch one more key. Raises Later."""
+    def watch(self, session: Session, database: Database, keys: Iterable[bytes]) -> list[Name]:
+        """Let the session watch more keys; return those that it did not watch before. O(log n) each. Raises Later: then it watches none more."""
+        found: dict[Name, Watched] = {}
+        owners = self._owners_in_batch()
+        for key in keys:
+            name = (database.number, key)
+            if name not in session.watched:
+                watched = self._look_at(database, key)
+                if self._is_in_batch(watched, owners):
+                    raise Later
+                found[name] = watched
+        if found and not session.watched:
+            session.watched = {}
+        for name, watched in found.items():
+            session.watched[name] = watched
+            self._mark(session, watched)
+        self._attend()
+        return list(found)
+
+    @staticmethod
+    def _look_at(database: Database, key: bytes) -> Watched:
+        """Return a key as it is now."""
         found = database.find(key)  # if its time has come, it goes now
         owner, table, expire_at_ms = b"", 0, 0
         if isinstance(found, Entry):
             owner, table, expire_at_ms = found.owner, fmt.ELEMENTS[found.kind], found.expire_at_ms
-        watched = Watched(database, database.row_key(key), owner, table, found is not None, expire_at_ms)
-        if self._is_in_batch(watched):
-            raise Later
-        self.let(session, session.watched | {(database.number, key): watched})
+        return Watched(database, database.row_key(key), owner, table, found is not None, expire_at_ms)
 
-    def let(self, session: Session, watched: dict[tuple[int, bytes], Watched]) -> None:
+    def unwatch(self, session: Session, names: Iterable[Name]) -> None:
+        """Let the session watch these keys no more."""
+        for name in names:
+            self._unmark(session, session.watched.pop(name))
+        self._attend()
+
+    def let(self, session: Session, watched: dict[Name, Watched]) -> None:
         """Let the session watch these, and nothing else."""
+        for one in session.watched.values():
+            self._unmark(session, one)
         session.watched = watched
-        if watched:
-            if not self._sessions:
-                self._keyspace.store.hooks.append(self._touch)
-            self._sessions.add(session)
-        elif session in self._sessions:
-            self._sessions.discard(session)
-            if not self._sessions:
-                self._keyspace.store.hooks.remove(self._touch)
+        for one in watched.values():
+            self._mark(session, one)
+        self._attend()
 
     def forget(self, session: Session) -> None:
         """Let the session watch nothing, and not be stale any more."""
@@ -91,45 +122,86 @@ class Watches:
         session.is_stale = False
 
     def is_touched(self, session: Session) -> bool:
-        """Tell whether something that the session watches has changed, the batch in the making included. O(rows of the batch)."""
+        """Tell whether something that the session watches has changed, the batch in the making included. O(watched + rows of the batch)."""
         if session.is_stale:
             return True
+        owners = self._owners_in_batch() if session.watched else ()
         for (_, key), watched in session.watched.items():
             found = watched.database.find(key)  # if its time has come, that is a change
             if watched.database.row_key(key) != watched.row_key:  # FLUSHALL, SWAPDB
                 if watched.existed or found is not None:
                     return True
-            elif self._is_in_batch(watched):
+            elif self._is_in_batch(watched, owners):
                 return True
         return False
 
-    def _is_in_batch(self, watched: Watched) -> bool:
+    def _owners_in_batch(self) -> set[bytes]:
+        """Return whose elements the batch in the making has written."""
+        tables = self._keyspace.store.tables
+        return {key[:OWNER_BYTES] for table in fmt.ELEMENTS.values() for key in tables[table].batch}
+
+    def _is_in_batch(self, watched: Watched, owners: Container[bytes]) -> bool:
+        """Tell whether the batch in the making has changed what is watched; `owners`: whose elements it has written."""
         keyspace, row_key = self._keyspace, watched.row_key
         if (entry := keyspace.dirty.get(row_key)) is not None:
             if watched.is_counted(entry.cell()):
                 return True
         elif row_key in keyspace.keys.batch and watched.is_counted(keyspace.keys.batch[row_key]):
             return True
-        if watched.expires_key in keyspace.expires.batch:
-            return True
-        return bool(watched.owner) and any(
-            key.startswith(watched.owner) for key in keyspace.store.tables[watched.table].batch
-        )
+        return watched.expires_key in keyspace.expires.batch or watched.owner in owners
+
+    # --- what a record has changed ------------------------------------------------------------------------------------------
+
+    def _marks_of(self, watched: Watched) -> Iterator[tuple[_Marks, bytes]]:
+        """Yield by what a watched key is found, and where."""
+        yield self._by_row, watched.row_key
+        yield self._by_expiry, watched.expires_key
+        if watched.owner:
+            yield self._by_owner, watched.owner
+
+    def _mark(self, session: Session, watched: Watched) -> None:
+        for marks, mark in self._marks_of(watched):
+            marks.setdefault(mark, {})[session] = watched
+
+    def _unmark(self, session: Session, watched: Watched) -> None:
+        for marks, mark in self._marks_of(watched):
+            del marks[mark][session]
+            if not marks[mark]:
+                del marks[mark]
+
+    def _attend(self) -> None:
+        """Hear of records while somebody watches."""
+        if self._hears != bool(self._by_row):
+            self._hears = not self._hears
+            hooks = self._keyspace.store.hooks
+            if self._hears:
+                hooks.append(self._touch)
+            else:
+                hooks.remove(self._touch)
 
     def _touch(self, write_set: fmt.WriteSet) -> None:
         """Hook: tell the sessions that watch what a record has changed."""
         keys, expires = write_set.get(fmt.KEYS, {}), write_set.get(fmt.EXPIRES, {})
-        owners = {table: {key[:OWNER_BYTES] for key in write_set.get(table, ())} for table in fmt.ELEMENTS.values()}
-        moved = fmt.META_DATABASES in write_set.get(fmt.META, {})
-        for session in self._sessions:
-            for name, watched in session.watched.items():
-                if (
-                    (watched.row_key in keys and watched.is_counted(keys[watched.row_key]))
-                    or (watched.owner and watched.owner in owners[watched.table])
-                    or watched.expires_key in expires
-                ):
-                    session.is_stale = True
-                elif moved and (row_key := watched.database.row_key(name[1])) != watched.row_key:
-                    if watched.existed or self._keyspace.keys.get(row_key) is not None:
-                        session.is_stale = True
-                    session.watched[name] = watched._replace(row_key=row_key)
+        for row_key in keys.keys() & self._by_row.keys():
+            for session, watched in self._by_row[row_key].items():
+                session.is_stale = session.is_stale or watched.is_counted(keys[row_key])
+        touched = [self._by_expiry[mark] for mark in expires.keys() & self._by_expiry.keys()]
+        if self._by_owner:
+            owners = {key[:OWNER_BYTES] for table in fmt.ELEMENTS.values() for key in write_set.get(table, ())}
+            touched += [self._by_owner[owner] for owner in owners & self._by_owner.keys()]
+        for sessions in touched:
+            for session in sessions:
+                session.is_stale = True
+        if fmt.META_DATABASES in write_set.get(fmt.META, {}):
+            for session in {session for sessions in self._by_row.values() for session in sessions}:
+                self._follow(session)
+
+    def _follow(self, session: Session) -> None:
+        """Watch the keys where they are now: FLUSHALL, SWAPDB and their like have led databases elsewhere."""
+        moved: dict[Name, Watched] = {}
+        for name, watched in session.watched.items():
+            row_key = watched.database.row_key(name[1])
+            if row_key != watched.row_key and (watched.existed or self._keyspace.keys.get(row_key) is not None):
+                session.is_stale = True
+            moved[name] = watched._replace(row_key=row_key)
+        self.let(session, moved)

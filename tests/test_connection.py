@@ -14,6 +14,7 @@ import pytest
 from tests.client import Disconnected, RawClient, pack
 from tests.comparison import equal
 from tests.differential import INTEGERS, ODD_WORDS, commands_of, compare, show, spaced, table
+from tests.several import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -228,6 +229,41 @@ def test_client_reply(pair: Pair, fresh: tuple[RawClient, RawClient]):
     replies = [[client.read_raw_reply() for _ in range(3)] for client in fresh]
 
     assert replies[0] == replies[1] == [b"$1\r\n1\r\n", b"+OK\r\n", b"$1\r\n3\r\n"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "CLIENT REPLY SKIP; CLIENT REPLY ON",
+        "CLIENT REPLY SKIP; CLIENT REPLY BOGUS",
+        "CLIENT REPLY OFF; CLIENT REPLY BOGUS; CLIENT REPLY ON; CLIENT REPLY ON",
+        "CLIENT REPLY OFF; SUBSCRIBE a b; PSUBSCRIBE c*; SSUBSCRIBE d; UNSUBSCRIBE; PUNSUBSCRIBE c*; SUNSUBSCRIBE; CLIENT REPLY ON",
+        "CLIENT REPLY SKIP; SUBSCRIBE a; UNSUBSCRIBE a",
+        "CLIENT REPLY OFF; SUBSCRIBE; CLIENT REPLY ON",
+        "CLIENT REPLY SKIP; RESET",
+        "CLIENT REPLY OFF; RESET",
+    ],
+)
+def test_what_is_told_all_the_same(pair: Pair, lines: str, fresh: tuple[RawClient, RawClient]):
+    """Who wants no replies is told when he gets them again, and to what he listens."""
+    said = []
+    for client in fresh:
+        client.send(b"".join(pack(line.split()) for line in [*lines.split("; "), "ECHO end"]))
+        said.append([client.read_raw_reply()])
+        while b"end" not in said[-1][-1]:
+            said[-1].append(client.read_raw_reply())
+    assert said[0] == said[1]
+
+
+def test_a_monitor_that_wants_no_replies(pair: Pair):
+    """Who monitors after CLIENT REPLY OFF is shown nothing."""
+    for server in (pair.ours, pair.oracle):
+        with server.connect(pair.protocol) as monitor, server.connect(pair.protocol) as other:
+            monitor.send(pack(("CLIENT", "REPLY", "OFF")) + pack(("MONITOR",)))
+            wait_until(lambda other=other: b" flags=O" in other.call("CLIENT", "LIST").value)
+            other.call("ECHO", "x")
+            monitor.send(pack(("RESET",)))
+            assert monitor.read_raw_reply() == b"+RESET\r\n"
 
 
 def test_client_kill(pair: Pair):

@@ -378,6 +378,35 @@ def test_a_query_past_its_limit(limited: Callable[..., Lmdbredis]):
     assert "Closing client that reached max query buffer length" in server.log_path.read_text()
 
 
+def test_requests_that_wait_past_their_limit(limited: Callable[..., Lmdbredis]):
+    """What comes behind a request that waits counts, too: who sends more of that than the limit is cut off, and counted."""
+    server = limited("--client-query-buffer-limit", "1mb")
+    with Bystander(server), server.connect() as client, server.connect() as other:
+        other.send(pack(["BLPOP", "l", 0]) + pack(["ECHO", bytes(100_000)]) * 5)
+        with contextlib.suppress(Disconnected):
+            client.send(pack(["BLPOP", "none", 0]))
+            for _ in range(100):
+                client.send(pack(["ECHO", bytes(100_000)]))
+        wait_until(lambda: is_closed(client))
+        with server.connect() as third:
+            third.call("RPUSH", "l", "x")
+            assert b"client_query_buffer_limit_disconnections:1\r\n" in third.call("INFO", "stats").value
+        assert other.read()[0].plain() == [b"l", b"x"]
+        assert [len(other.read()[0].value) for _ in range(5)] == [100_000] * 5
+
+
+def test_what_clients_have_said_is_not_kept(limited: Callable[..., Lmdbredis]):
+    """The last request of an idle client, and the options of refused XADDs, do not stay in memory."""
+    server = limited()
+    before = memory_bytes(server)
+    with contextlib.ExitStack() as stack:
+        for _ in range(6):  # larger blocks than the C library keeps
+            client = stack.enter_context(server.connect())
+            client.call("XADD", "s", bytes(40 * MEGABYTE), "*", "a", "b")
+            client.call("ECHO", bytes(40 * MEGABYTE))
+        wait_until(lambda: memory_bytes(server) - before < 2 * KEPT_BYTES)
+
+
 def test_a_long_pipeline_and_a_bystander(server: Server):
     """A hundred thousand commands in one send are all answered, and nobody else waits for them."""
     with Bystander(server), server.connect() as client:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -413,3 +414,22 @@ def test_whole_or_not_at_all(tmp_path: Path):
             for number in range(30)
         ),
     )
+
+
+def test_what_others_watch_costs_a_write_nothing(ours: Server):
+    """A record is looked up among what is watched, however much that is: a write takes as long as before."""
+    with ours.connect() as watcher, ours.connect() as writer:
+
+        def seconds() -> float:
+            began = time.perf_counter()
+            for n in range(200):
+                writer.call("SET", "other", n)
+            return time.perf_counter() - began
+
+        alone = min(seconds() for _ in range(3))
+        for start in range(0, 20_000, 1000):
+            watcher.call("WATCH", *(f"w{n}" for n in range(start, start + 1000)))
+        beside = min(seconds() for _ in range(3))
+        assert beside < 5 * alone + 0.1, (alone, beside)  # it was 250 times as long
+        writer.call("SET", "w19999", "x")
+        assert watcher.pipeline([("MULTI",), ("PING",), ("EXEC",)])[-1].value is None

@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from lmdbredis.arguments import Arguments, entry_id, integer, interval_end, interval_start
+from lmdbredis.arguments import REPEATED_BYTES_MAX, Arguments, entry_id, integer, interval_end, interval_start
 from lmdbredis.datatypes import streams
 from lmdbredis.errors import (
     ENTRY_ID_SMALL,
@@ -211,7 +211,8 @@ def _split(words: tuple[bytes, ...]) -> tuple[_Options, Sequence[bytes]]:
     head = words[:_OPTION_WORDS_MAX]
     if b"*" in head:
         at = head.index(b"*")
-        options = _repeated_options(head[:at])
+        is_short = sum(map(len, head[:at])) <= REPEATED_BYTES_MAX
+        options = _repeated_options(head[:at]) if is_short else None
         if options is not None:
             return options, words[at + 1 :]
     arguments = Arguments(words)

@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from lmdbredis.arguments import Arguments, entry_id, integer, special_id
+from lmdbredis.arguments import REPEATED_BYTES_MAX, Arguments, entry_id, integer, special_id
 from lmdbredis.blocking import Wait
 from lmdbredis.datatypes import streams, streams_groups
 from lmdbredis.errors import (
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 _TIMEOUT_MS_MAX: Final = INTEGER_MAX - (1 << 42)  # so that a time this far off is still a number
 _RUN_ENTRIES_MAX: Final = 4096  # that a run may ask for
-_REPEATED_BYTES_MAX: Final = 1024  # of a request that is remembered
 _VALUES: Final = {b"BLOCK": 1, b"COUNT": 1, b"GROUP": 2, b"NOACK": 0}  # words that follow an option
 
 
@@ -205,7 +204,7 @@ def xreadgroup(
 ) -> Any:
     """XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...] -- Returns, for a consumer of a group, the entries of several streams that were given to nobody, or those that are pending for him; waits if there is none and that is wanted. O(M log N) for each stream, M entries returned. Since 5.0.0."""
     every = (word, group, consumer, streams_word, key, id_, *words)
-    is_short = sum(map(len, every)) <= _REPEATED_BYTES_MAX
+    is_short = sum(map(len, every)) <= REPEATED_BYTES_MAX
     request = _repeated_request(every) if is_short else _Request("xreadgroup", every)
     assert request.group is not None
     group_name, consumer_name = request.group
