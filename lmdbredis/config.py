@@ -274,18 +274,21 @@ class Config:
                 yield row.name
                 yield from row.aliases
 
-    def select(self, patterns: Iterable[bytes], matches: Callable[[bytes, bytes], bool]) -> dict[bytes, bytes]:
+    def select(
+        self, patterns: Iterable[bytes], compile_: Callable[[bytes], Callable[[bytes], bool]]
+    ) -> dict[bytes, bytes]:
         """Return CONFIG GET's answer: name -> value, each once.
 
-        A pattern without ``*?[`` is a name and comes back as it was spelled first; `matches(pattern, name)` judges the others
-        and ignores case. O(patterns x directives).
+        A pattern without ``*?[`` is a name and comes back as it was spelled first; `compile_(pattern)` returns what judges
+        the others and ignores case. O(patterns x directives).
         """
         found: dict[bytes, tuple[bytes, bytes]] = {}  # lower case -> (name, value)
         for pattern in patterns:
             is_name = not any(special in pattern for special in (b"*", b"?", b"["))
-            for name in [pattern] if is_name else [name.encode() for name in self.names()]:
+            matches = None if is_name else compile_(pattern)
+            for name in [name.encode() for name in self.names()] if matches else [pattern]:
                 value = self.get(to_text(name))
-                if value is not None and (is_name or matches(pattern, name)):
+                if value is not None and (matches is None or matches(name)):
                     found.setdefault(name.lower(), (name, to_bytes(value)))
         return dict(found.values())
 

@@ -134,6 +134,7 @@ PROTECTED_MODE: Final = (
 # LCS.
 LCS_LEN_AND_IDX: Final = "ERR If you want both the length and indexes, please just use IDX."
 LCS_NOT_STRINGS: Final = "ERR The specified keys must contain string values"
+LCS_TOO_MUCH: Final = "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"
 
 # Lists.
 NOT_IN_RANGE: Final = "ERR value is out of range, value must between %d and %d"

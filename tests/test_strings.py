@@ -266,6 +266,31 @@ def test_longest_common_subsequence(pair: Pair):
     )
 
 
+def test_longest_common_subsequence_of_unlike_lengths(pair: Pair):
+    """Of many longest ones the same is chosen, whichever key holds the longer string."""
+    chance = random.Random(5)
+    lengths = [1, 2, 7, 31, 64, 300]
+    pair.run([("SET", f"t{length}", "".join(chance.choices("abc", k=length))) for length in lengths])
+    names = [f"t{length}" for length in lengths]
+    pair.run(table("LCS", names, names, ["", "LEN", "IDX", "IDX MINMATCHLEN 3", "IDX MINMATCHLEN 2 WITHMATCHLEN"]))
+
+
+def test_longest_common_subsequence_of_too_long_strings(pair: Pair):
+    """LCS is refused where Redis's table would be longer than proto-max-bulk-len, after its options have been read."""
+    pair.run(["CONFIG SET proto-max-bulk-len 1048576"])
+    pair.run(
+        [
+            line
+            for one, other in ((511, 511), (511, 512), (512, 511), (512, 512), (1, 131071), (131072, 1), (600000, 0))
+            for line in (
+                f"SET a <{one}>",
+                f"SET b <{other}a>" if other else 'SET b ""',
+                *table("LCS a b", ["", "LEN", "IDX", "LEN IDX", "BOGUS", "IDX MINMATCHLEN 2 WITHMATCHLEN"]),
+            )
+        ]
+    )
+
+
 def test_encoding_names(pair: Pair):
     """OBJECT ENCODING tells int, embstr and raw apart where Redis does."""
     values = [*INTEGERS, "<44>", "<45>", "hello", "3.14"]

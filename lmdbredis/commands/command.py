@@ -145,8 +145,7 @@ def command_list(cx: Context, *words: bytes) -> list[bytes]:
         category = options.next().lower().decode("latin-1")
         return [found.name.encode() for found in every if category in command_notes.categories(found)]
     if options.accept(b"PATTERN"):
-        glob = options.next()
-        return [name for found in every if pattern.matches(glob, name := found.name.encode(), nocase=True)]
+        return list(filter(pattern.compile(options.next(), nocase=True), (found.name.encode() for found in every)))
     raise ReplyError(SYNTAX)
 
 

@@ -20,7 +20,7 @@ def config(cx: Context) -> None:
 @command("CONFIG|GET", flags=_FLAGS)
 def config_get(cx: Context, pattern_: bytes, *patterns: bytes) -> dict[bytes, bytes]:
     """CONFIG GET pattern [pattern ...] -- Returns the settings whose names match one of the patterns. O(N) where N is the number of settings. Since 2.0.0."""
-    return cx.config.select((pattern_, *patterns), lambda glob, name: pattern.matches(glob, name, nocase=True))
+    return cx.config.select((pattern_, *patterns), lambda glob: pattern.compile(glob, nocase=True))
 
 
 @command("CONFIG|SET", flags=_FLAGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import format as fmt
+from lmdbredis import subsequence
 from lmdbredis.arguments import Arguments, integer
 from lmdbredis.datatypes import strings
 from lmdbredis.errors import (
@@ -12,6 +13,7 @@ from lmdbredis.errors import (
     INVALID_EXPIRE,
     LCS_LEN_AND_IDX,
     LCS_NOT_STRINGS,
+    LCS_TOO_MUCH,
     NAN_OR_INFINITY,
     NOT_FLOAT,
     NOT_INTEGER,
@@ -383,59 +385,20 @@ def lcs(cx: Context, key1: bytes, key2: bytes, *words: bytes) -> Any:
             raise ReplyError(SYNTAX)
     if wants_length and wants_matches:
         raise ReplyError(LCS_LEN_AND_IDX)
-    rows = _lcs_rows(one, other)
-    length = rows[len(one)][len(other)]
+    if (len(one) + 1) * (len(other) + 1) * 4 > cx.config.proto_max_bulk_len_bytes:  # what the table of Redis would take
+        raise ReplyError(LCS_TOO_MUCH)
     if wants_length:
-        return length
+        return subsequence.length(one, other)
+    runs = subsequence.runs(one, other)
     if not wants_matches:
-        return _lcs_text(one, other, rows)
+        return b"".join(one[i : i + n] for i, _, n in reversed(runs))
     matches = [
-        [[i, i + n - 1], [j, j + n - 1], *([n] if with_length else [])]
-        for i, j, n in _lcs_matches(one, other, rows)
-        if n >= max(least, 1)
+        [[i, i + n - 1], [j, j + n - 1], *([n] if with_length else [])] for i, j, n in runs if n >= max(least, 1)
     ]
-    return {b"matches": matches, b"len": length}
+    return {b"matches": matches, b"len": sum(n for _, _, n in runs)}
 
 
 def _lcs_operand(cx: Context, found: Found | None) -> bytes:
     if found is not None and type(found) is not bytes:
         raise ReplyError(LCS_NOT_STRINGS)
     return b"" if found is None else strings.value_of(cx.db, found)
-
-
-def _lcs_rows(one: bytes, other: bytes) -> list[list[int]]:
-    """Return the table of the classic dynamic programme: rows[i][j] is the LCS length of one[:i] and other[:j]."""
-    rows = [[0] * (len(other) + 1)]
-    for byte in one:
-        above = rows[-1]
-        row = [0]
-        left = 0
-        for j, rival in enumerate(other):
-            up = above[j + 1]
-            left = above[j] + 1 if byte == rival else max(up, left)
-            row.append(left)
-        rows.append(row)
-    return rows
-
-
-def _lcs_text(one: bytes, other: bytes, rows: list[list[int]]) -> bytes:
-    """Return a longest common subsequence."""
-    return b"".join(one[i : i + n] for i, _, n in reversed(list(_lcs_matches(one, other, rows))))
-
-
-def _lcs_matches(one: bytes, other: bytes, rows: list[list[int]]) -> list[tuple[int, int, int]]:
-    """Return the runs (position in one, position in other, length) of a longest common subsequence, last first."""
-    i, j = len(one), len(other)
-    runs: list[tuple[int, int, int]] = []
-    while i and j:
-        if one[i - 1] == other[j - 1]:
-            i, j = i - 1, j - 1
-            if runs and runs[-1][0] == i + 1 and runs[-1][1] == j + 1:
-                runs[-1] = (i, j, runs[-1][2] + 1)
-            else:
-                runs.append((i, j, 1))
-        elif rows[i - 1][j] > rows[i][j - 1]:
-            i -= 1
-        else:
-            j -= 1
-    return runs
