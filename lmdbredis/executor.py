@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import errors
 from lmdbredis.blocking import Wait
-from lmdbredis.errors import DiskFull, ReplyError, SyncFailed, shown
+from lmdbredis.errors import DiskFull, ReplyError, StorageError, SyncFailed, shown
 from lmdbredis.lobby import HandlerFailed, is_told
 from lmdbredis.news import News, What
 from lmdbredis.pubsub import Kind
@@ -130,6 +130,9 @@ class Executor(Runs):
         except NoRoom as full:
             self._undo()
             raise DiskFull(str(full)) from full
+        except StorageError:
+            self._undo()  # some of them may be in the log
+            raise
         for letter, name, number, key in notes:
             if letter:
                 self.announce(letter, name, number, key)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from lmdbredis import errors
 from lmdbredis.errors import ReplyError
 from lmdbredis.measures import clock_ms
+from lmdbredis.pauses import Purpose
 from lmdbredis.replication import ONLINE, Replica
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Failover:
 
     def _start(self) -> None:
         log.warning("FAILOVER requested.")
-        self._server.executor.pause(_LONG_MS, writes_only=True)
+        self._server.executor.pause(Purpose.FAILOVER, _LONG_MS, writes_only=True)
         self.look()
 
     def abort(self) -> None:
@@ -154,5 +155,5 @@ class Failover:
 
     def _end(self) -> None:
         self.state, self._asked = NONE, 0
-        self._server.executor.unpause()
+        self._server.executor.unpause(Purpose.FAILOVER)
         self._server.wake()

@@ -28,7 +28,7 @@ from lmdbredis.events import Events
 from lmdbredis.holds import Hold
 from lmdbredis.news import What
 from lmdbredis.observers import Observers
-from lmdbredis.pauses import Pauses
+from lmdbredis.pauses import Pauses, Purpose
 from lmdbredis.pubsub import Hub, Kind
 from lmdbredis.registry import ADMIN, SKIP_MONITOR, SKIP_SLOWLOG, STALE, TABLE, Command, Context, spellings
 from lmdbredis.replication import Awaited, Replicas
@@ -390,20 +390,20 @@ class Lobby:
         now_ns = self.clock()
         while (waiting := self.waiters.due(now_ns)) is not None:
             self.give_up(waiting, waiting.in_vain())
-        if 0 < self.pauses.until_ns <= now_ns:
-            self.unpause()
+        for purpose in self.pauses.due(now_ns):
+            self.unpause(purpose)
         self.end()
 
     # --- pauses -------------------------------------------------------------------------------------------------------------------
 
-    def pause(self, milliseconds: int, *, writes_only: bool) -> None:
+    def pause(self, purpose: Purpose, milliseconds: int, *, writes_only: bool) -> None:
         """Let requests wait, all of them or those that may write, for a while."""
-        self.pauses.begin(self.clock() + milliseconds * 1_000_000, writes_only=writes_only)
+        self.pauses.begin(purpose, self.clock() + milliseconds * 1_000_000, writes_only=writes_only)
         self.look()
 
-    def unpause(self) -> None:
-        """Let requests wait no more."""
-        for session in self.pauses.end():
+    def unpause(self, purpose: Purpose) -> None:
+        """Let requests wait no more for this purpose."""
+        for session in self.pauses.end(purpose):
             session.gate &= ~Gate.PAUSED
             self.resumed[session] = None
         self.look()

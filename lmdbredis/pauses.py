@@ -1,13 +1,15 @@
-"""Pauses: requests that wait for a while because somebody said so: CLIENT PAUSE.
+"""Pauses: requests that wait for a while because somebody said so: CLIENT PAUSE, FAILOVER, SHUTDOWN.
 
-Theory. While a pause is on, a request that it holds is not run: its session stands, with everything behind that request, until the
-pause ends. What does not write goes on under ``WRITE``. Keys do not expire meanwhile, so that what others copy stands still.
+Theory. While a pause is on, a request that it holds is not run: its session stands, with everything behind that request, until a
+pause ends; then it is asked again. What does not write goes on under ``WRITE``. Keys do not expire meanwhile, so that what others
+copy stands still. There is one pause for each purpose, and who ends his own ends no other.
 
-Law: a pause that is begun while another is on never ends before it, and holds no less.
+Law: a pause that is begun while one for the same purpose is on never ends before it, and holds no less.
 """
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -23,29 +25,48 @@ _AS_WRITES: Final = frozenset(
 _OF_SCRIPTS: Final = frozenset({"eval", "evalsha"})
 
 
+class Purpose(Enum):
+    """What a pause is for."""
+
+    CLIENT = auto()  # CLIENT PAUSE
+    FAILOVER = auto()
+    SHUTDOWN = auto()
+
+
 class Pauses:
-    """The pause that is on, if one is."""
+    """The pauses that are on."""
 
     def __init__(self) -> None:
-        self.until_ns = 0  # on the executor's clock; 0 = no pause is on
-        self._writes_only = False
+        self._until_ns: dict[Purpose, int] = {}  # on the executor's clock
+        self._hold_all: set[Purpose] = set()  # those that hold more than writes
         self._standing: dict[Session, None] = {}
 
     @property
     def is_on(self) -> bool:
         """Tell whether requests may have to wait."""
-        return self.until_ns != 0
+        return bool(self._until_ns)
 
-    def begin(self, until_ns: int, *, writes_only: bool) -> None:
+    @property
+    def until_ns(self) -> int:
+        """Return when the next pause ends, 0 = none is on."""
+        return min(self._until_ns.values(), default=0)
+
+    def begin(self, purpose: Purpose, until_ns: int, *, writes_only: bool) -> None:
         """Pause until then."""
-        self._writes_only = writes_only and (self._writes_only or not self.is_on)
-        self.until_ns = max(until_ns, self.until_ns)
+        self._until_ns[purpose] = max(until_ns, self._until_ns.get(purpose, 0))
+        if not writes_only:
+            self._hold_all.add(purpose)
 
-    def end(self) -> list[Session]:
-        """Pause no more; return who stands."""
-        self.until_ns = 0
+    def end(self, purpose: Purpose) -> list[Session]:
+        """Pause for this purpose no more; return who stands, and is to be asked again."""
+        self._until_ns.pop(purpose, None)
+        self._hold_all.discard(purpose)
         standing, self._standing = list(self._standing), {}
         return standing
+
+    def due(self, now_ns: int) -> list[Purpose]:
+        """Return which pauses are over by now."""
+        return [purpose for purpose, until_ns in self._until_ns.items() if until_ns <= now_ns]
 
     def hold(
         self,
@@ -55,7 +76,7 @@ class Pauses:
         writes_nothing: Callable[[Sequence[bytes]], bool],
     ) -> bool:
         """Hold a session if its request must wait; tell whether it must. `writes_nothing` tells whether a request runs a script that says so."""
-        if self._writes_only and not (
+        if not self._hold_all and not (
             command.writes
             or (command.name in _AS_WRITES and not (command.name in _OF_SCRIPTS and writes_nothing(words)))
             or (command.name == "exec" and any(found.writes or found.name in _AS_WRITES for found, _ in session.queued))

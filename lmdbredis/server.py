@@ -34,6 +34,7 @@ from lmdbredis.executor import Executor
 from lmdbredis.expiry import Upkeep
 from lmdbredis.keyspace import Keyspace
 from lmdbredis.measures import Measures, clients_max, clock_ms, clock_ns, now_us
+from lmdbredis.pauses import Purpose
 from lmdbredis.resp import OK, encode2
 from lmdbredis.role import Role
 from lmdbredis.session import NO_REQUESTS, NOTHING_WATCHED, Gate, Session, Sessions
@@ -485,6 +486,7 @@ class RedisServer:
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
         self.loop.add_signal_handler(signal.SIGUSR2, compaction.take, self)
+        self.loop.set_exception_handler(self._on_loop_error)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal it was started from may go
         gc.collect()
         gc.freeze()  # what is there now stays: the cycle collector need not look at it again
@@ -517,7 +519,7 @@ class RedisServer:
             log.warning(
                 "%d bytes have not reached all replicas yet: waiting before the end", self.role.feeds.lag_bytes()
             )
-            self.executor.pause(self.config.shutdown_timeout_s * 1000, writes_only=True)
+            self.executor.pause(Purpose.SHUTDOWN, self.config.shutdown_timeout_s * 1000, writes_only=True)
             self._await_replicas(save, until_ms)
 
     def _await_replicas(self, save: bool, until_ms: int) -> None:
@@ -536,7 +538,7 @@ class RedisServer:
             self._ends_at.cancel()
             self._ends_at = None
             log.warning("Shutdown manually aborted.")
-            self.executor.unpause()
+            self.executor.unpause(Purpose.SHUTDOWN)
             self.wake()
 
     def _stop(self, save: bool) -> None:
@@ -568,6 +570,13 @@ class RedisServer:
             Path(self.config.pidfile).unlink(missing_ok=True)
         log.warning("lmdbredis is now ready to exit, bye bye...")
         self._stopped.set()
+
+    def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Take note of an error that nobody in the loop has caught."""
+        failure = context.get("exception")
+        log.error("%s", context["message"], exc_info=failure)
+        if isinstance(failure, SyncFailed):
+            self.die(failure)
 
     def die(self, failure: Exception) -> None:
         """End the process now: what is on disk is unknown from here on, and no later success would prove anything."""

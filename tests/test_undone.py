@@ -129,6 +129,14 @@ def test_failover(batches: Batches):
 
     assert [b"+OK\r\n", INTERNAL] == batches.run((one, "FAILOVER"), (other, "BOOM k"))
     assert executor.pauses.is_on
+    assert [b"+OK\r\n"] == batches.run((one, "CLIENT PAUSE 100 WRITE"))
+    assert [b"+OK\r\n"] == batches.run((one, "CLIENT UNPAUSE"))
+    assert executor.pauses.is_on, "what holds writes for the failover is not the client's"
+    assert [b"+OK\r\n"] == batches.run((one, "CLIENT PAUSE 100 WRITE"))
+    assert [b"+OK\r\n"] == batches.run((one, "FAILOVER ABORT"))
+    assert executor.pauses.is_on, "nor the other way round"
+    assert [b"+OK\r\n"] == batches.run((one, "CLIENT UNPAUSE"))
+    assert not executor.pauses.is_on
 
 
 def test_a_busy_key_can_be_watched(batches: Batches):

@@ -27,6 +27,7 @@ from lmdbredis.errors import (
     ReplyError,
     shown,
 )
+from lmdbredis.pauses import Purpose
 from lmdbredis.registry import ADMIN, ALLOW_BUSY, LOADING, NO_MULTI, NOSCRIPT, STALE, Context, command, container, find
 from lmdbredis.resp import NO_REPLY, OK, Verbatim
 from lmdbredis.session import DEFAULT_USER, STANDS, Gate, Session
@@ -312,7 +313,7 @@ def client_pause(cx: Context, timeout: bytes, *mode: bytes) -> Any:
         raise ReplyError(PAUSE_MODE)
     milliseconds = integer(timeout, TIMEOUT_NOT_INTEGER)
     wait_ms = bounded_timeout_ms(milliseconds, cx.now_ms)
-    cx.executor.after_batch.append(lambda: cx.executor.pause(wait_ms, writes_only=word == b"WRITE"))
+    cx.executor.after_batch.append(lambda: cx.executor.pause(Purpose.CLIENT, wait_ms, writes_only=word == b"WRITE"))
     cx.session.pauses = True
     return OK
 
@@ -320,5 +321,5 @@ def client_pause(cx: Context, timeout: bytes, *mode: bytes) -> Any:
 @command("CLIENT|UNPAUSE", flags=_OTHERS)
 def client_unpause(cx: Context) -> Any:
     """CLIENT UNPAUSE -- Lets all commands run again that wait since CLIENT PAUSE. O(N) where N is the number of clients that wait. Since 6.2.0."""
-    cx.executor.after_batch.append(cx.executor.unpause)
+    cx.executor.after_batch.append(lambda: cx.executor.unpause(Purpose.CLIENT))
     return OK
