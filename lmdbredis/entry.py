@@ -31,7 +31,7 @@ class Entry:
         self.id = ident
         self.owner = fmt.pack_u64(ident)  # before all rows of the collection
         self.count = 0  # elements
-        self.flags = 0  # fmt.COUNTED, fmt.UNEVEN
+        self.flags = 0  # fmt.COUNTED, fmt.UNEVEN, fmt.SIGNED_ZERO
         self.first = 0  # lists: position of the first element; streams: id of the first entry, 0 if there is none
         self.last = 0  # lists: position of the last element; streams: the last id that was given
         self.deleted = 0  # streams: the greatest id that was deleted

@@ -95,7 +95,6 @@ NOT_FLOAT: Final = "ERR value is not a valid float"
 NOT_POSITIVE: Final = "ERR value is out of range, must be positive"
 OUT_OF_RANGE: Final = "ERR value is out of range"
 INVALID_CURSOR: Final = "ERR invalid cursor"
-INVALID_DB_INDEX: Final = "ERR invalid DB index"
 DB_OUT_OF_RANGE: Final = "ERR DB index is out of range"
 
 # What the words name is not there, or is of another kind.

@@ -1,7 +1,7 @@
 """INFO: what the server tells of itself, as a table of sections. Source: the Redis 7.2 manual, INFO.
 
 Theory. Monitors read INFO by field name, so every field of Redis 7.2 is here, those of features that this server does not have
-at their resting value; `Storage` is ours. A section is a function of what only the process knows (`executor.Server.facts`) and
+at their resting value; `Storage` is ours. A section is a function of what only the process knows (`registry.Server.facts`) and
 of the context; SECTIONS is the order of the reply.
 
 Law: nothing here costs more than a few reads of counters, whatever the number of keys.

@@ -24,7 +24,7 @@ from lmdbredis.news import NO_WRITES, News, What
 from lmdbredis.ranks import Ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
+    from collections.abc import Container, Sequence
 
     from lmdbredis.entry import Entry, Part
     from lmdbredis.format import Rows, WriteSet
@@ -235,10 +235,6 @@ class Keyspace:
         """Return the next row of `garbage`, None if there is none."""
         rows = self.garbage.take(b"", 1)
         return rows[0] if rows else None
-
-    def garbage_left(self) -> Iterator[Row]:
-        """Yield all rows of `garbage`."""
-        return self.garbage.prefix(b"")
 
 
 def _prefix_of(expires_key: bytes) -> bytes:

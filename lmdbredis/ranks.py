@@ -255,7 +255,7 @@ class Directory:
 
 
 class Ranks:
-    """All directories of a store, and the one way to ask for ranks, counted or not."""
+    """All directories of a store, and questions for owners that have one or not."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -91,10 +91,6 @@ class Replicas:
         """Return the replica that speaks through a session: from now on it is one."""
         return self._by_session.setdefault(session, Replica(session))
 
-    def get(self, session: Session) -> Replica | None:
-        """Return the replica that speaks through a session, None if it is none."""
-        return self._by_session.get(session)
-
     def forget(self, session: Session) -> None:
         """Take note that a client is gone."""
         self._by_session.pop(session, None)

@@ -1,11 +1,11 @@
 """The server: sockets, threads, signals, the clock and chance. The only impure room.
 
 Theory. uvloop reads what every socket holds, then the loop comes to `_tick` once: everything that was read is one batch. Its
-replies leave at once, or, under ``appendfsync always``, when a thread has synced the log up to the lsn they wait for (the
-barrier); meanwhile the loop goes on, and one sync serves all that came before it.
+replies leave at once, or, under ``appendfsync always``, when the log is synced up to the lsn they wait for (the barrier): by a
+thread while the loop goes on, or by the loop where syncs are quick. One sync serves all that came before it.
 
-Laws: nothing waits for a disk here, except for a page that must be read; a failed sync ends the process (design: final); a
-client that does not read is cut off at its output-buffer limit, and one that sends too much at the query-buffer limit.
+Laws: the loop waits for a disk only where a page must be read, a sync is quick, more is written than the disk takes, or somebody asks
+for it (SAVE); a failed sync ends the process (design: final); a client that does not read is cut off at its output-buffer limit, and one that sends too much at the query-buffer limit.
 """
 
 from __future__ import annotations

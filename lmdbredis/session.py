@@ -1,7 +1,7 @@
 """One client's state, without its socket.
 
 Laws: a session holds what the protocol lets a client set (database, protocol, name, authentication, reply mode) and the
-requests that wait to run; bytes arrive by `feed` and leave by `send`, which the server sets. `gate` gathers everything that
+requests that wait to run; bytes arrive by its `parser` and leave by `send`, which the server sets. `gate` gathers everything that
 takes a request off the straight way (see `executor`): it is 0 for nearly every session at nearly every moment.
 """
 

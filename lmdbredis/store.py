@@ -8,10 +8,11 @@ A row's way: ``put`` -> the open transaction and `Table.batch` (the write set) -
 
 Laws:
 
-1. **The loop never waits for a commit or a sync.** A thread commits; meanwhile reads see the `overlay` (every row since the
+1. **A batch waits for no commit and no sync** of a snapshot. A thread commits; meanwhile reads see the `overlay` (every row since the
    last commit) over the last snapshot, and new rows go into the overlay instead of LMDB; when the commit is done, `drain` puts them
-   there bit by bit, and `prepare_commit` the rest. Only work that needs rows in order waits (`settle`). LMDB's writer lock belongs
-   to the thread, so that begins, commits and aborts every write transaction; it puts no rows.
+   there bit by bit, and `prepare_commit` the rest. Only work that needs rows in order waits (`settle`), and whoever asks to
+   (`wait_for_commit`, `checkpoint`). LMDB's writer lock belongs to the thread, so that begins, commits and aborts every write
+   transaction; it puts no rows.
 2. **The synced snapshot stays whole.** A read transaction pins it, so LMDB reuses none of its pages, and CONTROL holds its
    meta page: recovery writes that back, whatever was committed or torn after it. (The simpler rule, not to commit N+1
    before N is synced, would let the dirty pages grow for as long as a sync takes.)
@@ -641,10 +642,8 @@ class Store:
 
     def info(self) -> dict[str, int]:
         """Return sizes in bytes and counts: the data file, the log, pages in use."""
-        info = self._env.info()
         return {
             "data_bytes": os.fstat(self._data_fd).st_size,
             "wal_bytes": self.wal.size_bytes(),
-            "used_bytes": (info["last_pgno"] + 1) * self._env.stat()["psize"],
-            "readers": info["num_readers"],
+            "used_bytes": (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"],
         }

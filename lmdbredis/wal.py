@@ -15,7 +15,7 @@ Laws:
 5. While others copy the directory (`begin_growing`) no room is taken ahead, and no name goes away: a segment's file ends where the
    log does, so that whoever reads it from its beginning, however slowly, finds a piece of the log without holes.
 
-It knows nothing of what records mean, of threads or of time.
+It knows nothing of what records mean, or of time.
 """
 
 from __future__ import annotations

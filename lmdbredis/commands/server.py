@@ -1,7 +1,7 @@
 """Server commands: what the process is and does. Source: the Redis 7.2 manual, group *server*.
 
 CONFIG, COMMAND and DEBUG have rooms of their own; FLUSHALL and its like stand with the keys. What only the process can do is asked
-of `executor.Server`; what must not happen before the batch is logged waits in `after_batch`.
+of `registry.Server`; what must not happen before the batch is logged waits in `after_batch`.
 """
 
 from __future__ import annotations
