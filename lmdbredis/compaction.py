@@ -5,7 +5,9 @@ and says so with a signal (SIGUSR2). The server then exchanges the files as it d
 missing from its own log, as at a start: that takes milliseconds, and nobody's connection is lost but a replica's, which goes on.
 
 Laws: the log stays where it is, and must reach back to where the copy ends; otherwise nothing is done. It is on disk up to there
-before the copy is sealed. What was made is gone afterwards, whether it was taken or not.
+before the copy is sealed. A copy is ready when its CONTROL is there, and gone afterwards, whether it was taken or not; what is not
+ready is left alone: a signal may come late, of a tool that has withdrawn its copy, while another makes one. Whoever takes data.mdb
+out of the place first, the server or the tool that waits no longer, has decided.
 
 It belongs to the server's room: one room, several files.
 """
@@ -13,6 +15,7 @@ It belongs to the server's room: one room, several files.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -34,6 +37,9 @@ def take(server: RedisServer) -> None:
     """Take a compact copy that is ready. Between batches."""
     store = server.store
     place = install.compact(store.directory)
+    if not os.access(place / "CONTROL", os.R_OK):
+        log.warning("There is no compact copy of the data that can be taken")
+        return
     try:
         control = control_file.unpack((place / "CONTROL").read_bytes())
         if server.role.following is not None and server.role.following.state == SYNC:

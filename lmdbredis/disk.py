@@ -97,6 +97,10 @@ class Disk:
         except OSError as error:
             raise _failure(error) from error
 
+    def make_directory(self, path: Path) -> None:
+        """Make a directory of the store, if it is not there. Raises OSError."""
+        path.mkdir(exist_ok=True)
+
     def rename(self, old: Path, new: Path) -> None:
         """Rename a file, over another if there is one; durable once the directory is synced. Raises DiskFull, SyncFailed."""
         try:

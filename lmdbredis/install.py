@@ -75,10 +75,10 @@ def finish(directory: Path, disk: Disk) -> str | None:
     Returns the name of the directory in which the old log was kept, if it was (law 3). Raises DiskFull, SyncFailed.
     """
     place, old = incoming(directory), directory / "wal.old"
-    shutil.rmtree(compact(directory), ignore_errors=True)  # of a tool that was killed, or comes too late
     if not (place / "CONTROL").exists():
         shutil.rmtree(place, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)  # all but this was done
+        shutil.rmtree(compact(directory), ignore_errors=True)  # of a tool that was killed, or comes too late
         return None
     if (place / "data.mdb").exists():
         (directory / "lock.mdb").unlink(
@@ -97,7 +97,7 @@ def finish(directory: Path, disk: Disk) -> str | None:
     if (place / _DIVERGED).exists() and old.exists():
         kept = (place / _DIVERGED).read_text(encoding="ascii")
         shutil.rmtree(directory / kept, ignore_errors=True)
-        (directory / kept).mkdir()
+        disk.make_directory(directory / kept)
         disk.rename(old, directory / kept / "wal")
         disk.sync_directory(directory / kept)
     disk.sync_directory(directory)
@@ -106,6 +106,7 @@ def finish(directory: Path, disk: Disk) -> str | None:
     disk.reached("install.done")
     shutil.rmtree(place, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(compact(directory), ignore_errors=True)  # last: a tool that waits for that looks at data.mdb then
     return kept
 
 

@@ -7,7 +7,7 @@ replicas that need everything: no fork, no lock, no walk over the tree, and the 
 
 Law: a pinned snapshot keeps its pages from being used again, so data.mdb grows while it is held: hold it no longer than needed.
 
-It reads and never writes. Beside `store` only this room imports lmdb.
+It reads and never writes, but for the table of readers, lock.mdb: where that is missing it is made (see `ownership`). Beside `store` only this room imports lmdb.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
 
-from lmdbredis import control_file
+from lmdbredis import control_file, ownership
 from lmdbredis import format as fmt
 from lmdbredis.errors import StorageError
 
@@ -152,6 +152,7 @@ class ReadOnly(Reader):
     def __init__(self, directory: Path, *, is_walk: bool = False) -> None:
         """Open; for a walk over most of it the kernel reads ahead, which point reads do not want (see `store`)."""
         self._directory = directory
+        ownership.make_missing(directory, "lock.mdb")  # the engine would make one of our own
         try:
             self._env = lmdb.open(
                 str(directory), map_size=MAP_BYTES_DEFAULT, max_dbs=32, readonly=True, create=False, readahead=is_walk, max_readers=READERS_MAX,

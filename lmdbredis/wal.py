@@ -245,7 +245,7 @@ class Wal:
         self._prepare_lock = threading.Lock()
         self._prepare_lsn = 0  # no spare is wanted before
         self.grows = False  # law 5
-        directory.mkdir(exist_ok=True)
+        disk.make_directory(directory)
         bases = segments(directory)
         for base in bases:
             if base > end_lsn:

@@ -71,6 +71,7 @@ def prepare(states: Path, directory: Path) -> control_file.Control:
     """Let the directory have the old state, and the new one wait in it; return what is to be sealed."""
     shutil.copytree(states / OLD, directory)
     place = install.begin(directory)
+    install.compact(directory).mkdir()
     shutil.copy(states / NEW / "data.mdb", place)
     shutil.copytree(states / NEW / "wal", place / "wal", dirs_exist_ok=True)
     return control_file.unpack((states / NEW / "CONTROL").read_bytes())
@@ -103,7 +104,32 @@ def look(directory: Path, diverged_lsn: int | None) -> str:
         assert list(wal.read(directory / name / "wal", 0)), "the old log"
     assert not (directory / "incoming").exists()
     assert not (directory / "wal.old").exists()
+    assert not install.compact(directory).exists()
     return state
+
+
+class WatchedDisk(Disk):
+    """A disk that notes, before each rename, whether the place of a compact copy is there."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self.seen: list[bool] = []
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Rename a file."""
+        self.seen.append(self._place.exists())
+        super().rename(old, new)
+
+
+def test_the_place_of_a_compact_copy(states: Path, tmp_path: Path):
+    """It goes when everything is where it belongs: a tool waits for that, and then looks whether data.mdb is its own."""
+    directory = tmp_path / "data"
+    disk = WatchedDisk(install.compact(directory))
+    put_in_place(directory, disk, prepare(states, directory), None)
+
+    assert disk.seen == [True] * len(disk.seen)
+    assert len(disk.seen) > 3
+    assert look(directory, None) == NEW
 
 
 @pytest.mark.parametrize("diverged_lsn", [None, PARTED_LSN])

@@ -1,6 +1,6 @@
 """``lmdbredis check``: CONTROL, LMDB's meta pages, the newest commit row by row, and the log from there on.
 
-Laws: nothing is written; whatever the files hold, there is a verdict, unless they may not be read, or a newer version wrote them.
+Laws: nothing is written, but LMDB's table of readers; whatever the files hold, there is a verdict, unless they may not be read, or a newer version wrote them.
 The rows are read in a child (see `child`), from one snapshot: rows that must agree are of one moment. So while it runs beside a
 server that writes, data.mdb grows.
 """

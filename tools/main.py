@@ -1,7 +1,8 @@
 """The command ``lmdbredis``: look at a store, live or cold; back it up, restore it, compact it.
 
-Laws: what looks at a store only reads, so it may run beside a server; it says which moment it shows; what writes says so, and writes
-all or nothing; damage is a line for a person and an exit status, never a traceback. Exit status: see `options`.
+Laws: what looks at a store only reads, so it may run beside a server; it says which moment it shows; only the table of readers and LOCK
+are made, where they are missing. What writes says so, and writes all or nothing. What is made in a store is its owner's, whoever runs
+this (`lmdbredis.ownership`). Damage is a line for a person and an exit status, never a traceback. Exit status: see `options`.
 
 Each command is a module with `add_parser(commands)`; this one is the list of them, and the one place where they end.
 """
@@ -33,7 +34,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's definition; the README's section is made from it."""
     made = argparse.ArgumentParser(
         prog="lmdbredis",
-        description="Look at a store of lmdbredis, live or cold; back it up, restore it, compact it. Only backup, restore and compact write anything.",
+        description="Look at a store of lmdbredis, live or cold; back it up, restore it, compact it. Only backup, restore and compact write anything; "
+        "lock.mdb and LOCK, if they are missing, are made for the owner of data.mdb.",
         epilog="exit status: 0 all is well, 1 something is broken, 2 it cannot be read, or wrong usage, 3 there is no such key",
     )
     made.add_argument("--version", action="version", version=f"lmdbredis {VERSION}")

@@ -37,7 +37,8 @@ def add_parser(commands: Any) -> None:
     """Add the command."""
     made = commands.add_parser(
         "restore", help="make a store from a backup",
-        description="Make a store from a backup, checking every byte. The new store is a history of its own: it gets a new replication id.",
+        description="Make a store from a backup, checking every byte. The new store is a history of its own: it gets a new replication id. "
+        "Its files belong to whoever restores it, as with cp: if that is not the server's user, chown -R them to him.",
         epilog="example: lmdbredis restore /backups/monday -o /var/lib/lmdbredis",
     )  # fmt: skip
     made.add_argument("backup", metavar="BACKUP", type=Path, help="a directory that `lmdbredis backup` made")

@@ -12,7 +12,7 @@ the end of the copy. An opening shows in LOCK (`mark`). Rejected: the process nu
 Laws:
 
 1. Everything that was acknowledged before the source was opened is in what it gives.
-2. Nothing in the directory is changed, but for LMDB's table of readers.
+2. Nothing in the directory is changed, but for LMDB's table of readers; that, and LOCK, are made where they are missing.
 3. What may have been written over while it was copied is refused (`Restarted`); whoever asks again gets it of a later moment.
 """
 
@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from lmdbredis import control_file, wal
+from lmdbredis import control_file, ownership, wal
 from lmdbredis import format as fmt
 from lmdbredis.errors import StorageError
 from lmdbredis.snapshots import ReadOnly
@@ -276,7 +276,11 @@ def _look(directory: Path, _: Report) -> None:
 
 
 def lock(directory: Path, *, shared: bool = False) -> int:
-    """Take the directory as a server does, until the descriptor that is returned is closed; -1 if a server, or a tool, has it."""
+    """Take the directory as a server does, until the descriptor that is returned is closed; -1 if a server, or a tool, has it.
+
+    Raises OSError: PermissionError also if the file LOCK is missing and cannot be made for the store's owner.
+    """
+    ownership.make_missing(directory, "LOCK")
     fd = os.open(directory / "LOCK", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
