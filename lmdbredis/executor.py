@@ -379,7 +379,7 @@ class Executor(Runs):
         """Keep a command for EXEC. Raises ReplyError: then EXEC will refuse."""
         if command.flags & NO_MULTI:
             raise ReplyError(errors.NOT_IN_MULTI % command.name)
-        if command.writes and self.no_writes is not None:
+        if self.no_writes is not None and self.says_it_writes(command, words):
             raise ReplyError(self.no_writes)
         session.queued.append((command, words))
         self.if_undone.append(session.queued.pop)

@@ -98,7 +98,7 @@ def _clients(cx: Context, facts: Facts) -> Fields:
         "maxclients": cx.config.maxclients,
         "client_recent_max_input_buffer": max((session.parser.buffered_bytes for session in sessions), default=0),
         "client_recent_max_output_buffer": max((session.unsent_bytes for session in sessions), default=0),
-        "blocked_clients": len(waiters),
+        "blocked_clients": len(waiters) + cx.executor.pauses.standing(),
         "tracking_clients": 0,
         "pubsub_clients": cx.executor.hub.sessions(),
         "watching_clients": sum(bool(session.watched) for session in sessions),

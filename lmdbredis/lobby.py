@@ -28,7 +28,7 @@ from lmdbredis.events import Events
 from lmdbredis.holds import Hold
 from lmdbredis.news import What
 from lmdbredis.observers import Observers
-from lmdbredis.pauses import Pauses, Purpose
+from lmdbredis.pauses import OF_SCRIPTS, Pauses, Purpose
 from lmdbredis.pubsub import Hub, Kind
 from lmdbredis.registry import ADMIN, SKIP_MONITOR, SKIP_SLOWLOG, STALE, TABLE, Command, Context, spellings
 from lmdbredis.replication import Awaited, Replicas
@@ -150,6 +150,13 @@ class Lobby:
     def no_writes(self) -> str | None:
         """Return why a write is refused, None if it is not."""
         return self.refusal or self.denial
+
+    def says_it_writes(self, command: Command, words: Sequence[bytes]) -> bool:
+        """Tell whether a request writes, or runs a script that says so."""
+        if command.name not in OF_SCRIPTS:
+            return command.writes
+        script = self.scripting.script_of(words)
+        return script is not None and script.has_flags and not script.no_writes
 
     def deny(self, denial: str | None, *, masks_all: bool = False) -> None:
         """Refuse writes for this reason from now on (None = take them again); with `masks_all`, whatever may read what is out of date."""

@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from lmdbredis.session import Session
 
 # Commands that do not write rows, but that a replica would have to know of.
-_AS_WRITES: Final = frozenset(
-    {"publish", "spublish", "eval", "evalsha", "fcall", "pfcount", "script|load", "script|flush"}
-)
-_OF_SCRIPTS: Final = frozenset({"eval", "evalsha"})
+_AS_WRITES: Final = frozenset({"publish", "spublish", "eval", "evalsha", "fcall", "pfcount"})
+OF_SCRIPTS: Final = frozenset({"eval", "evalsha"})
 
 
 class Purpose(Enum):
@@ -78,12 +76,16 @@ class Pauses:
         """Hold a session if its request must wait; tell whether it must. `writes_nothing` tells whether a request runs a script that says so."""
         if not self._hold_all and not (
             command.writes
-            or (command.name in _AS_WRITES and not (command.name in _OF_SCRIPTS and writes_nothing(words)))
+            or (command.name in _AS_WRITES and not (command.name in OF_SCRIPTS and writes_nothing(words)))
             or (command.name == "exec" and any(found.writes or found.name in _AS_WRITES for found, _ in session.queued))
         ):
             return False
         self._standing[session] = None
         return True
+
+    def standing(self) -> int:
+        """Return how many sessions are held."""
+        return len(self._standing)
 
     def forget(self, session: Session) -> None:
         """Take note that a client is gone."""

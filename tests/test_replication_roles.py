@@ -91,6 +91,13 @@ ON_A_REPLICA = """
     EVAL "#!lua\\nreturn redis.call('SET','k','v')" 0
     EVAL "#!lua flags=no-writes\\nreturn redis.call('GET','none')" 0
     EVAL "#!lua flags=no-writes\\nreturn redis.call('SET','k','v')" 0
+    MULTI
+    EVAL "#!lua\\nreturn 1" 0
+    EXEC
+    MULTI
+    EVAL "#!lua flags=no-writes\\nreturn 1" 0
+    EVAL "return 1" 0
+    EXEC
     SYNC a
     PSYNC
     PSYNC ? x

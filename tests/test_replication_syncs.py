@@ -251,6 +251,8 @@ def test_stale_data(family: Family):
     replica = family.replica.client()
     run(replica, "CONFIG SET replica-serve-stale-data no")
     assert replica.call("GET", "k").value == b"v"
+    other = control(family.replica)
+    run(other, "MULTI\nGET k")
     family.proxy.cut()
     down = b"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
     wait_for(lambda: replica.call("GET", "k").value == down, "reads to be refused")
@@ -263,6 +265,7 @@ def test_stale_data(family: Family):
     run(replica, "INFO\nROLE\nCONFIG GET save\nMULTI")
     assert replica.call("GET", "k").value == down
     assert replica.call("EXEC").value.startswith(b"EXECABORT")
+    assert other.call("EXEC").value == b"EXECABORT Transaction discarded because of: " + down
     family.proxy.heal()
     wait_for(lambda: replica.call("GET", "k").value == b"v", "reads to be served")
     run(replica, "CONFIG SET replica-serve-stale-data yes")

@@ -98,6 +98,8 @@ SHEBANGS = (
     "#!lua\n return 1 1", "#!lua\nreturn redis.call('set', 'a', 'b')", "#!lua flags=no-writes\nreturn redis.call('set', 'a', 'b')",
     "#! lua\nreturn 1", "#!\tlua\nreturn 1", "#! flags=no-writes\nreturn 1", '#!""\nreturn 1', '#!"lua"\nreturn 1', "#!python x\nreturn 1",
     "#!python flags=x\nreturn 1", "#!lua\0\nreturn 1", "#!lua \nreturn 1", "#!'lua\nreturn 1",
+    "#!lua\nreturn redis.call('publish', 'a', 'b')", "#!lua flags=no-writes\nreturn redis.call('publish', 'a', 'b')",
+    "#!lua flags=no-writes\nreturn redis.call('spublish', 'a', 'b')", "return redis.call('publish', 'a', 'b')",
     "#!lua flags=no-writes\nreturn redis.pcall('set', 'a', 'b')", "#!lua flags=no-writes\nreturn redis.call('get', 'a')",
 )  # fmt: skip
 

@@ -442,6 +442,7 @@ WRITES_PAUSED = r"""
     s: MULTI
     s: GET k
     s~ SET k s
+    l: SCRIPT LOAD "return 7"
     l: EVAL "#!lua flags=no-writes\nreturn 3" 0
     l: EVAL "#!lua flags=allow-oom,no-writes\nreturn 3" 1 k
     l: EVALSHA 77f21361171213377cb083e2ffc2ae24ffdff8fb 0

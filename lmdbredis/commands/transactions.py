@@ -13,6 +13,7 @@ from lmdbredis.errors import (
     EXEC_ABORT,
     EXEC_REFUSED,
     EXEC_WITHOUT_MULTI,
+    MASTER_DOWN,
     ReplyError,
 )
 from lmdbredis.registry import ALLOW_BUSY, FAST, LOADING, NO_MULTI, NOSCRIPT, SKIP_SLOWLOG, STALE, Context, command
@@ -43,8 +44,10 @@ def exec_(cx: Context) -> Any:
     _end(cx)
     if aborts:
         raise ReplyError(EXEC_ABORT)
-    if executor.no_writes is not None and any(found.writes for found, _ in queued):
+    if executor.no_writes is not None and any(executor.says_it_writes(found, words) for found, words in queued):
         raise ReplyError(EXEC_REFUSED % executor.no_writes)
+    if executor.masks_all and not all(found.flags & STALE for found, _ in queued):
+        raise ReplyError(EXEC_REFUSED % MASTER_DOWN)
     if is_touched:
         return NULL_ARRAY
     executor.in_transaction = True

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import errors
 from lmdbredis.blocking import Wait
 from lmdbredis.errors import ReplyError
-from lmdbredis.registry import NOSCRIPT, STALE, TABLE, Command, Context
+from lmdbredis.registry import NOSCRIPT, STALE, TABLE, Command, Context, name_of
 from lmdbredis.resp import OK
 from lmdbredis.scripting import bits, convert
 from lmdbredis.scripting.bytecode import keep_frames
@@ -73,7 +73,7 @@ _CONSTANTS: Final = {
 }
 
 # What stands in the way of a command, as bits of its entry.
-_REFUSED, _WRITES, _CONTAINER, _MAY_BE_STALE = 1, 2, 4, 8
+_REFUSED, _WRITES, _CONTAINER, _MAY_BE_STALE, _REPLICATES = 1, 2, 4, 8, 16
 _OK: Final = (b"OK", convert.STATUS)  # to Lua, the most common reply that is no plain value
 Entry = tuple[Command, int]
 
@@ -187,7 +187,7 @@ class Runtime:
         """Run a script, the first `count` words of which are keys; return its reply. Raises what must not be kept in a script's hands."""
         cx = self._cx
         database, session_database = cx.db, cx.session.database
-        self._forbidden = _REFUSED | _CONTAINER | (_WRITES if read_only or script.no_writes else 0)
+        self._forbidden = _REFUSED | _CONTAINER | (_WRITES | _REPLICATES if read_only or script.no_writes else 0)
         if self._executor.masks_all:
             self._forbidden |= _MAY_BE_STALE
         self._to_lua, self._resp3 = self._to_lua2, False
@@ -295,7 +295,7 @@ class Runtime:
         stands = _bits(found) & self._forbidden
         if stands & _REFUSED:
             raise ReplyError(errors.CALL_REFUSED)
-        if stands & _WRITES:
+        if stands & (_WRITES | _REPLICATES):
             raise ReplyError(errors.CALL_WRITES)
         if stands & _MAY_BE_STALE:
             raise ReplyError(errors.CALL_STALE)
@@ -329,11 +329,17 @@ class Runtime:
         return name.__class__ is bytes and name.upper() in TABLE
 
 
+_TOLD_TO_REPLICAS: Final = frozenset(
+    {"publish", "spublish"}
+)  # they write nothing, and read-only scripts may not call them
+
+
 def _bits(command: Command) -> int:
     """Return what may stand in a command's way."""
     return (
         (_REFUSED if command.flags & NOSCRIPT else 0)
         | (_WRITES if command.writes else 0)
+        | (_REPLICATES if command.name in _TOLD_TO_REPLICAS else 0)
         | (_CONTAINER if command.subcommands else 0)
         | (0 if command.flags & STALE else _MAY_BE_STALE)
     )
@@ -395,15 +401,19 @@ class Scripting:
             self.scripts.add(script)
         return script
 
-    def writes_nothing(self, words: Sequence[bytes]) -> bool:
-        """Tell whether the script that a request of EVAL or EVALSHA names is known to say that it writes nothing."""
-        if words[0].upper() == b"EVALSHA":
-            known = self.scripts.of_sha(words[1])
-            return known is not None and known.no_writes
+    def script_of(self, words: Sequence[bytes]) -> Script | None:
+        """Return the script that a request of EVAL or EVALSHA names, None if it is not known, or none."""
+        if name_of(words[0]) == "evalsha":
+            return self.scripts.of_sha(words[1])
         try:
-            return Script(words[1]).no_writes
+            return Script(words[1])
         except ReplyError:
-            return False
+            return None
+
+    def writes_nothing(self, words: Sequence[bytes]) -> bool:
+        """Tell whether the script that a request names is known to say that it writes nothing."""
+        script = self.script_of(words)
+        return script is not None and script.no_writes
 
     def run(self, script: Script, count: int, words: Sequence[bytes], *, read_only: bool) -> Any:
         """Run a script, the first `count` words of which are keys; return its reply, which is a ReplyError if it raised. Raises what its commands must not raise."""
