@@ -9,7 +9,8 @@ Laws:
 
 1. Nothing that is answered here touches the store: the batch of the script is open.
 2. Replies keep their order: who has replies under way, in the batch of the script or at the barrier, is heard, but what he is
-   answered leaves behind them. The client of the script is not read from.
+   answered leaves behind them. Those that only tell what was there before the batch, which has written nothing, leave first. The
+   client of the script is not read from.
 3. Clients who come meanwhile are accepted by hand, through a stand-in for the transport, and given to the loop afterwards.
 
 It belongs to the server's room: it knows sockets and the clock.
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import errors
 from lmdbredis.errors import ReplyError
 from lmdbredis.lobby import is_told
-from lmdbredis.registry import ALLOW_BUSY, find
+from lmdbredis.registry import ALLOW_BUSY, READ, find
 from lmdbredis.resp import NO_REPLY, OK, encode2
 from lmdbredis.session import NO_REQUESTS, STANDS, Gate
 from lmdbredis.watches import Later
@@ -40,7 +41,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("lmdbredis")
 
 _READ_BYTES: Final = 1 << 16
+_TALK: Final = frozenset({"ping", "echo"})
 _SILENT: Final = Gate.REPLY_OFF | Gate.REPLY_SKIP
+
+
+def _has_only_read(session: Session) -> bool:
+    """Tell whether all that a session has asked for in its turn, which is over, told something and changed nothing, not even the session."""
+    if not session.output or session.gate or not session.run_now:
+        return False
+    commands = [find(words) for words in session.requests[: session.run_now]]
+    return all(command and (command.flags & READ or command.name in _TALK) for command in commands)
 
 
 class Busy:
@@ -104,6 +114,7 @@ class Busy:
         )
         server.loop.call_soon(self.end)
         server.sync_soon()
+        is_clean = self._is_clean()
         for connection in list(server.connections.values()):
             session = connection.session
             if self._is_held(session):
@@ -111,6 +122,8 @@ class Busy:
             self._register(connection)
             if session in self._late:  # from another script of this batch
                 continue
+            if is_clean and _has_only_read(session):
+                self._let_go(session)
             if session.output or server.barrier.is_waiting(session):
                 self._late[session] = []
             else:
@@ -122,6 +135,22 @@ class Busy:
                 own.setblocking(False)
                 self._doors[own.fileno()] = own
                 self._poll.register(own.fileno(), select.POLLIN)
+
+    def _is_clean(self) -> bool:
+        """Tell whether nothing has been written in the batch so far, and what was read before is as safe as was promised."""
+        server, store, keyspace = self._server, self._server.store, self._server.keyspace
+        has_written = (
+            keyspace.dirty or keyspace.dirty_parts or store.notes or any(table.batch for table in store.tables)
+        )
+        is_safe = server.config.appendfsync != "always" or store.wal.synced_lsn == store.wal.end_lsn
+        return is_safe and not (has_written or server.barrier or store.record_flags)
+
+    @staticmethod
+    def _let_go(session: Session) -> None:
+        """Let the replies of a session's turn go. They were made before the script, and are not made again if the batch is undone."""
+        session.send(session.output)
+        session.sent_bytes += len(session.output)
+        session.output, session.requests, session.run_now = b"", NO_REQUESTS, 0
 
     def _is_held(self, session: Session) -> bool:
         """Tell whether a session must not be heard: the script is its own, it ends or waits, or some of its requests are still to run."""

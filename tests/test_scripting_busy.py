@@ -148,6 +148,22 @@ def test_a_script_that_has_written_is_not_killed(ours: Server):
         assert other.call("GET", "k").value == b"v"
 
 
+@pytest.mark.parametrize("asked", [("PING",), ("ECHO", "PONG"), ("GET", "pong")])
+def test_who_asked_in_the_turn_of_the_script(ours: Server, asked: tuple[str, ...]):
+    """Who was answered in the very turn of the loop in which a script began is told while that runs, if nothing was written."""
+    with ours.connect() as first, ours.connect() as second, ours.connect() as last:
+        last.pipeline([("SET", "pong", "PONG"), ("CONFIG", "SET", "busy-reply-threshold", THRESHOLD_MS)])
+        last.call("CLIENT", "PAUSE", 500, "ALL")  # so that both requests are run in one turn
+        first.send(pack(asked))
+        time.sleep(0.1)
+        second.send(pack(("EVAL", ENDLESS, 0)))
+        assert first.read()[0].value == b"PONG"
+        assert first.call("SCRIPT", "KILL").value == b"OK"
+        assert second.read()[0].is_error
+        assert first.call("PING").value == b"PONG"
+        last.call("CONFIG", "SET", "busy-reply-threshold", 5000)
+
+
 def test_clients_who_came_meanwhile_stay(ours: Server):
     """Who connected while the script ran goes on afterwards, with the state he has set and what he had begun to send."""
     with running(ours, ENDLESS) as client:
