@@ -52,13 +52,13 @@ class Runs(Lobby):
         if len(sessions) < _RUN_REQUESTS_MIN and sum(len(session.requests) for session in sessions) < _RUN_REQUESTS_MIN:
             return sessions, 0
         by_name: dict[bytes, list[Part]] = {}
-        left, room = [], BATCH_REQUESTS_MAX
+        left, room, begins = [], BATCH_REQUESTS_MAX, self.begins
         for session in sessions:
             requests = session.requests
             if not requests or session.gate or session.closing:
                 left.append(session)
                 continue
-            if requests[0][0] in self.begins and self._is_whole(session):
+            if requests[0][0] in begins and self._is_whole(session):
                 requests = requests[1:-1]
             by_name.setdefault(requests[0][0], []).append((session, requests))
         if not by_name.keys().isdisjoint(self.watches_keys):  # put off behind a run, a busy key could never be watched

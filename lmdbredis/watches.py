@@ -17,6 +17,7 @@ Laws:
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmdbredis import format as fmt
@@ -25,7 +26,7 @@ from lmdbredis.entry import Entry
 from lmdbredis.session import NOTHING_WATCHED, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from lmdbredis.database import Database
     from lmdbredis.keyspace import Keyspace
@@ -76,7 +77,7 @@ class Watches:
     def watch(self, session: Session, database: Database, keys: Iterable[bytes]) -> list[Name]:
         """Let the session watch more keys; return those that it did not watch before. O(log n) each. Raises Later: then it watches none more."""
         found: dict[Name, Watched] = {}
-        owners = self._owners_in_batch()
+        owners = cache(self._owners_in_batch)
         for key in keys:
             name = (database.number, key)
             if name not in session.watched:
@@ -125,7 +126,7 @@ class Watches:
         """Tell whether something that the session watches has changed, the batch in the making included. O(watched + rows of the batch)."""
         if session.is_stale:
             return True
-        owners = self._owners_in_batch() if session.watched else ()
+        owners = cache(self._owners_in_batch)
         for (_, key), watched in session.watched.items():
             found = watched.database.find(key)  # if its time has come, that is a change
             if watched.database.row_key(key) != watched.row_key:  # FLUSHALL, SWAPDB
@@ -140,15 +141,15 @@ class Watches:
         tables = self._keyspace.store.tables
         return {key[:OWNER_BYTES] for table in fmt.ELEMENTS.values() for key in tables[table].batch}
 
-    def _is_in_batch(self, watched: Watched, owners: Container[bytes]) -> bool:
-        """Tell whether the batch in the making has changed what is watched; `owners`: whose elements it has written."""
+    def _is_in_batch(self, watched: Watched, owners: Callable[[], set[bytes]]) -> bool:
+        """Tell whether the batch in the making has changed what is watched; `owners` returns whose elements it has written."""
         keyspace, row_key = self._keyspace, watched.row_key
         if (entry := keyspace.dirty.get(row_key)) is not None:
             if watched.is_counted(entry.cell()):
                 return True
         elif row_key in keyspace.keys.batch and watched.is_counted(keyspace.keys.batch[row_key]):
             return True
-        return watched.expires_key in keyspace.expires.batch or watched.owner in owners
+        return watched.expires_key in keyspace.expires.batch or (bool(watched.owner) and watched.owner in owners())
 
     # --- what a record has changed ------------------------------------------------------------------------------------------
 
