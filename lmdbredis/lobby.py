@@ -50,10 +50,11 @@ if TYPE_CHECKING:
 
 _NEVER_NS: Final = 1 << 63
 _WAITED: Final = -1  # for `HandlerFailed`: the request that a session waits with
-# A script is shown before what it runs; everything else when it has run.
+# Whose replies also reach a session that wants none.
 _TOLD: Final = frozenset(
     ("client|reply", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe")
 )
+# A script is shown before what it runs; everything else when it has run.
 _SHOWN_FIRST: Final = frozenset({"eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"})
 _UNSHOWN: Final = SKIP_MONITOR | ADMIN  # commands that MONITOR does not show
 
