@@ -145,11 +145,9 @@ class Busy:
         is_safe = server.config.appendfsync != "always" or store.wal.synced_lsn == store.wal.end_lsn
         return is_safe and not (has_written or server.barrier or store.record_flags)
 
-    @staticmethod
-    def _let_go(session: Session) -> None:
+    def _let_go(self, session: Session) -> None:
         """Let the replies of a session's turn go. They were made before the script, and are not made again if the batch is undone."""
-        session.send(session.output)
-        session.sent_bytes += len(session.output)
+        self._server.barrier.send_behind(session, session.output)
         session.output, session.requests, session.run_now = b"", NO_REQUESTS, 0
 
     def _is_held(self, session: Session) -> bool:

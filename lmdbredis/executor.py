@@ -32,7 +32,7 @@ from lmdbredis.errors import DiskFull, ReplyError, StorageError, SyncFailed, sho
 from lmdbredis.lobby import HandlerFailed, is_told
 from lmdbredis.news import News, What
 from lmdbredis.pubsub import Kind
-from lmdbredis.registry import NO_AUTH, NO_MULTI, READ, STALE, TABLE, WRITE, Command, find
+from lmdbredis.registry import NO_AUTH, NO_MULTI, READ, STALE, TABLE, WRITE, Command, called, find, name_of
 from lmdbredis.resp import NO_REPLY, QUEUED, Raw, Several
 from lmdbredis.runs import BATCH_REQUESTS_MAX, LONG_REPLY_BYTES, SESSION_REQUESTS_MAX, Runs
 from lmdbredis.session import NO_REQUESTS, STANDS, Gate, Session
@@ -293,7 +293,7 @@ class Executor(Runs):
 
     def _slowly(self, session: Session, words: list[bytes], index: int) -> Any:
         """Return the reply to a request that is not on the straight way. Raises Later."""
-        command = TABLE.get(words[0]) or TABLE.get(words[0].upper())
+        command = TABLE.get(words[0])
         if (
             session.gate == Gate.IN_MULTI
             and not self.is_watched
@@ -308,7 +308,7 @@ class Executor(Runs):
         failure = self.failed.get((session.id, index))
         if failure is not None:
             if (
-                session.gate & Gate.IN_MULTI and command is not None and command.name == "exec"
+                session.gate & Gate.IN_MULTI and name_of(words[0]) == "exec"
             ):  # it ends the transaction, whatever it says
                 self.if_undone.append(session.kept_state())
                 self.unwatch(session)
@@ -399,7 +399,7 @@ class Executor(Runs):
 
     def resolve(self, session: Session, words: list[bytes]) -> Command:
         """Return the command or subcommand that the words call. Raises ReplyError: not for strangers, unknown, or wrong arity."""
-        command = TABLE.get(words[0]) or TABLE.get(words[0].upper())
+        command = called(words[0])
         if session.gate & Gate.NEEDS_AUTH and not (command is not None and command.flags & NO_AUTH):
             raise ReplyError(errors.NO_AUTH)
         if command is None:

@@ -157,7 +157,7 @@ class Lobby:
         if command.name not in OF_SCRIPTS:
             return command.writes
         script = self.scripting.script_of(words)
-        return script is not None and script.has_flags and not script.no_writes
+        return script is not None and script.says_it_writes
 
     def deny(self, denial: str | None, *, masks_all: bool = False) -> None:
         """Refuse writes for this reason from now on (None = take them again); with `masks_all`, whatever may read what is out of date."""

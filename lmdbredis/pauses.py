@@ -12,15 +12,17 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
+from lmdbredis.registry import TOLD_TO_REPLICAS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lmdbredis.registry import Command
     from lmdbredis.session import Session
 
-# Commands that do not write rows, but that a replica would have to know of.
-_AS_WRITES: Final = frozenset({"publish", "spublish", "eval", "evalsha", "fcall", "pfcount"})
 OF_SCRIPTS: Final = frozenset({"eval", "evalsha"})
+# Commands that do not write rows, but that a replica would have to know of.
+_AS_WRITES: Final = TOLD_TO_REPLICAS | OF_SCRIPTS | {"fcall", "pfcount"}
 
 
 class Purpose(Enum):

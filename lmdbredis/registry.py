@@ -399,9 +399,18 @@ def rename(name: bytes, new_name: bytes) -> None:
         TABLE[new_name.upper()] = TABLE[new_name.lower()] = found
 
 
+# Commands that write no rows, and that a replica hears of all the same.
+TOLD_TO_REPLICAS: Final = frozenset({"publish", "spublish"})
+
+
+def called(word: bytes) -> Command | None:
+    """Return the command that a word calls, in any case, None if there is none."""
+    return TABLE.get(word) or TABLE.get(word.upper())
+
+
 def find(words: Sequence[bytes]) -> Command | None:
     """Return the command or subcommand that the words call, None if there is none; for words in any case."""
-    found = TABLE.get(words[0]) or TABLE.get(words[0].upper())
+    found = called(words[0])
     if found is not None and found.subcommands and len(words) > 1:
         return found.subcommands.get(words[1].upper())
     return found
@@ -409,7 +418,7 @@ def find(words: Sequence[bytes]) -> Command | None:
 
 def name_of(word: bytes) -> str:
     """Return the name of the command that a word calls, which rename-command may have given it; "" if there is none."""
-    found = TABLE.get(word) or TABLE.get(word.upper())
+    found = called(word)
     return found.name if found is not None else ""
 
 

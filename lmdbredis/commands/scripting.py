@@ -65,7 +65,7 @@ def _key_count(numkeys: bytes, words: Sequence[bytes]) -> int:
 def _run(cx: Context, script: Script, count: int, words: Sequence[bytes], *, read_only: bool) -> Any:
     """Run a script, the first `count` words of which are keys. Raises ReplyError, too, if that is what it returns: what it wrote stays."""
     executor = cx.executor
-    if script.has_flags and not script.no_writes:
+    if script.says_it_writes:
         if read_only:
             raise ReplyError(SCRIPT_MAY_WRITE)
         if executor.no_writes is not None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import errors
 from lmdbredis.blocking import Wait
 from lmdbredis.errors import ReplyError
-from lmdbredis.registry import NOSCRIPT, STALE, TABLE, Command, Context, name_of
+from lmdbredis.registry import NOSCRIPT, STALE, TABLE, TOLD_TO_REPLICAS, Command, Context, called, name_of
 from lmdbredis.resp import OK
 from lmdbredis.scripting import bits, convert
 from lmdbredis.scripting.bytecode import keep_frames
@@ -276,7 +276,7 @@ class Runtime:
         """Return what is known of a command, and remember it. Raises ReplyError."""
         if not words:
             raise ReplyError(errors.CALL_WITHOUT_WORDS)
-        found = TABLE.get(words[0]) or TABLE.get(words[0].upper())
+        found = called(words[0])
         if found is None:
             raise ReplyError(errors.CALL_UNKNOWN)
         entry = (found, _bits(found))
@@ -329,17 +329,12 @@ class Runtime:
         return name.__class__ is bytes and name.upper() in TABLE
 
 
-_TOLD_TO_REPLICAS: Final = frozenset(
-    {"publish", "spublish"}
-)  # they write nothing, and read-only scripts may not call them
-
-
 def _bits(command: Command) -> int:
     """Return what may stand in a command's way."""
     return (
         (_REFUSED if command.flags & NOSCRIPT else 0)
         | (_WRITES if command.writes else 0)
-        | (_REPLICATES if command.name in _TOLD_TO_REPLICAS else 0)
+        | (_REPLICATES if command.name in TOLD_TO_REPLICAS else 0)
         | (_CONTAINER if command.subcommands else 0)
         | (0 if command.flags & STALE else _MAY_BE_STALE)
     )

@@ -41,6 +41,11 @@ class Script:
         self.compiled: Any = None  # what the runtime made of it
 
     @property
+    def says_it_writes(self) -> bool:
+        """Tell whether the first line says what the script may do, and not that it writes nothing."""
+        return self.has_flags and not self.no_writes
+
+    @property
     def size_bytes(self) -> int:
         """Return about how much memory it takes."""
         return len(self.text) + _OWN_BYTES
