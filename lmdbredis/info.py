@@ -1,7 +1,7 @@
 """INFO: what the server tells of itself, as a table of sections. Source: the Redis 7.2 manual, INFO.
 
 Theory. Monitors read INFO by field name, so every field of Redis 7.2 is here, those of features that this server does not have
-at their resting value; `Storage` is ours. A section is a function of what only the process knows (`registry.Server.facts`) and
+at their resting value; `Storage` is ours. A section is a function of what only the process knows (`registry.Measures`) and
 of the context; SECTIONS is the order of the reply.
 
 Law: nothing here costs more than a few reads of counters, whatever the number of keys.
@@ -111,7 +111,7 @@ def _clients(cx: Context, facts: Facts) -> Fields:
 
 def _memory(cx: Context, facts: Facts) -> Fields:
     """Tell of memory: `used` is what the process holds of its own, `rss` has the data file's pages in it as well."""
-    memory = cx.server.memory_facts()
+    memory = cx.server.measures.memory()
     used, resident, peak = memory["anonymous_bytes"], memory["rss_bytes"], memory["peak_bytes"]
     startup = min(memory["startup_bytes"], used)
     total, maxmemory = memory["memory_total_bytes"], cx.config.maxmemory_bytes
@@ -239,16 +239,17 @@ def _storage(cx: Context, facts: Facts) -> Fields:
 
 
 def _stats(cx: Context, facts: Facts) -> Fields:
+    traffic = cx.server.measures.traffic()
     return {
         "total_connections_received": facts["connections_received"],
-        "total_commands_processed": facts["commands"],
-        "instantaneous_ops_per_sec": round(facts["commands_per_s"]),
-        "total_net_input_bytes": facts["received_bytes"],
-        "total_net_output_bytes": facts["sent_bytes"],
+        "total_commands_processed": traffic["commands"],
+        "instantaneous_ops_per_sec": round(traffic["commands_per_s"]),
+        "total_net_input_bytes": traffic["received_bytes"],
+        "total_net_output_bytes": traffic["sent_bytes"],
         "total_net_repl_input_bytes": facts["replicated_bytes_in"],
         "total_net_repl_output_bytes": facts["replicated_bytes_out"],
-        "instantaneous_input_kbps": f"{facts['received_bytes_per_s'] / 1024:.2f}",
-        "instantaneous_output_kbps": f"{facts['sent_bytes_per_s'] / 1024:.2f}",
+        "instantaneous_input_kbps": f"{traffic['received_bytes_per_s'] / 1024:.2f}",
+        "instantaneous_output_kbps": f"{traffic['sent_bytes_per_s'] / 1024:.2f}",
         "instantaneous_input_repl_kbps": "0.00",
         "instantaneous_output_repl_kbps": "0.00",
         "rejected_connections": facts["rejected_connections"],
@@ -408,7 +409,7 @@ def render(cx: Context, names: Iterable[bytes]) -> bytes:
     titles: set[str] = set()
     for name in names:
         titles |= _GROUPS.get(name.upper(), set())
-    facts = cx.server.facts()
+    facts = cx.server.measures.facts()
     parts = []
     for title, section in SECTIONS.items():
         if title in titles:

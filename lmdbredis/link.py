@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lmdbredis")
 
-_AGAIN_S: Final = 0.1
+_AGAIN_S: Final = 0.05
 _FULL_AGAIN_S: Final = 5.0  # after a full disk: the other server would begin a snapshot each time
 _CONNECT_S: Final = 5.0
 _CONTINUE: Final = re.compile(r"\+CONTINUE ([0-9a-f]{40})")

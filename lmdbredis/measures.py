@@ -76,7 +76,7 @@ class Measures:
         self._gone_sent_bytes += session.sent_bytes
         self._gone_received_bytes += session.received_bytes
 
-    def counts(self) -> tuple[int, int, int]:
+    def _counts(self) -> tuple[int, int, int]:
         """Return how many commands have run, bytes come and bytes gone."""
         sessions = list(self._server.sessions)
         received = self._gone_received_bytes + sum(session.received_bytes for session in sessions)
@@ -85,7 +85,7 @@ class Measures:
 
     def sample(self, seconds: float) -> None:
         """Work out the rates of the last `seconds`."""
-        counted = self.counts()
+        counted = self._counts()
         commands, received, sent = ((now - then) / seconds for now, then in zip(counted, self._counted, strict=True))
         self._counted, self._per_s = counted, (commands, received, sent)
         self._peak_bytes = max(self._peak_bytes, memory_bytes()["RssAnon"])
@@ -103,7 +103,7 @@ class Measures:
         server.keyspace.hits = server.keyspace.misses = server.keyspace.expired_keys = 0
         self._counted, self._per_s = (0, 0, 0), (0.0, 0.0, 0.0)
 
-    def memory_facts(self) -> dict[str, int]:
+    def memory(self) -> dict[str, int]:
         """Return what the process has of the machine's memory, and what that has. It reads a file: for who asks for memory only."""
         memory = memory_bytes()
         return {
@@ -114,11 +114,22 @@ class Measures:
             "memory_total_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         }
 
+    def traffic(self) -> dict[str, float]:
+        """Return how much has come and gone, in commands and bytes, and how much a second of late. O(clients)."""
+        commands, received, sent = self._counts()
+        return {
+            "commands": commands,
+            "received_bytes": received,
+            "sent_bytes": sent,
+            "commands_per_s": self._per_s[0],
+            "received_bytes_per_s": self._per_s[1],
+            "sent_bytes_per_s": self._per_s[2],
+        }
+
     def facts(self) -> dict[str, Any]:
         """Return what else only the operating system and the server know."""
         server, config = self._server, self._server.config
         usage, system = resource.getrusage(resource.RUSAGE_SELF), os.uname()
-        commands, received, sent = self.counts()
         listeners = [f"name=tcp,bind={host.lstrip('-')},port={config.port}" for host in config.bind if config.port]
         if config.unixsocket:
             listeners.append(f"name=unix,bind={config.unixsocket}")
@@ -133,12 +144,6 @@ class Measures:
             "rejected_connections": self.rejected_connections,
             "query_disconnections": self.query_disconnections,
             "output_disconnections": self.output_disconnections,
-            "received_bytes": received,
-            "sent_bytes": sent,
-            "commands": commands,
-            "commands_per_s": self._per_s[0],
-            "received_bytes_per_s": self._per_s[1],
-            "sent_bytes_per_s": self._per_s[2],
             "saved_at_ms": server.upkeep.saved_at_ms or server.started_ms,
             "reclaimed_rows": server.upkeep.reclaimed_rows,
             "open_ms": server.open_ms,

@@ -128,6 +128,22 @@ class Role(Protocol):
         """Let the log be synced here, and by replicas. For `after_batch`."""
 
 
+class Measures(Protocol):
+    """What handlers may ask of what is measured (see `measures`, `info`). One question for each price: the first is cheap."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what only the operating system and the server know: cpu, addresses, counters."""
+
+    def traffic(self) -> dict[str, float]:
+        """Return how much has come and gone, in commands and bytes, and how much a second of late. O(clients)."""
+
+    def memory(self) -> dict[str, int]:
+        """Return what the process has of the machine's memory, and what that has, in bytes."""
+
+    def reset(self) -> None:
+        """Set the counters that INFO shows to zero."""
+
+
 class Server(Protocol):
     """What handlers may ask of the process: everything impure."""
 
@@ -135,11 +151,9 @@ class Server(Protocol):
     run_id: str
     started_ms: int
 
-    def facts(self) -> dict[str, Any]:
-        """Return what only the operating system knows: cpu, addresses (see `info`)."""
-
-    def memory_facts(self) -> dict[str, int]:
-        """Return what only the operating system knows of memory, in bytes."""
+    @property
+    def measures(self) -> Measures:
+        """What is measured."""
 
     def apply_config(self, changed: Iterable[str]) -> None:
         """Let the process follow settings that were changed."""
@@ -178,9 +192,6 @@ class Server(Protocol):
 
     def rewrite_config(self) -> None:
         """Write the settings into the file they were read from. Raises OSError."""
-
-    def reset_stats(self) -> None:
-        """Set the counters that INFO shows to zero."""
 
     def while_script_runs(self, *, is_first: bool) -> bool:
         """Look after the other clients if a script runs for long: called often while it does; True ends it."""

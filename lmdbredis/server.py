@@ -421,10 +421,6 @@ class RedisServer:
             new.chmod(path.stat().st_mode & 0o7777)
         new.replace(path)
 
-    def reset_stats(self) -> None:
-        """Set the counters that INFO shows to zero: CONFIG RESETSTAT."""
-        self.measures.reset()
-
     def while_script_runs(self, *, is_first: bool) -> bool:
         """Serve the other clients if a script runs for long; tell whether to end it."""
         return self.busy.tick(is_first=is_first)
@@ -587,15 +583,7 @@ class RedisServer:
         log.critical(text, failure)
         os._exit(1)
 
-    # --- facts and settings ------------------------------------------------------------------------------------------------------------------
-
-    def facts(self) -> dict[str, Any]:
-        """Return what only the operating system knows, and the server's own counters."""
-        return self.measures.facts()
-
-    def memory_facts(self) -> dict[str, int]:
-        """Return what only the operating system knows of memory, in bytes."""
-        return self.measures.memory_facts()
+    # --- settings ----------------------------------------------------------------------------------------------------------------------------
 
     def apply_config(self, changed: Iterable[str]) -> None:
         """Let the process follow settings that were changed. Raises ReplyError if it cannot: then nothing has changed."""

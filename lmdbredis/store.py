@@ -35,7 +35,7 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
@@ -48,7 +48,7 @@ from lmdbredis.snapshots import MAP_BYTES_DEFAULT, READERS_MAX, Copy, Reader, Wa
 from lmdbredis.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 SEGMENT_BYTES_DEFAULT: Final = 64 << 20
@@ -61,6 +61,8 @@ _REPLAY_ROWS: Final = 200_000  # rows of the log that are held in memory while i
 # What waits in memory for a commit while checkpoints are held, at most: rows, and bytes of the log.
 _HELD_ROWS: Final = 200_000
 _HELD_BYTES: Final = 256 << 20
+
+_KEY: Final = itemgetter(0)  # of a row
 
 _EngineFull = (lmdb.MapFullError, lmdb.DiskError)  # no room in the map or on the disk
 NoRoom = (DiskFull, *_EngineFull)  # what is raised where there is none: `Table` leaves the engine's errors as they are
@@ -247,7 +249,6 @@ class Store:
         """Take records of the log that this store is a copy of: into the log, at their addresses, and their rows together.
 
         Returns those rows, and the records' notes.
-
         Between batches. Raises StorageError if they do not follow on what is there; DiskFull: then `repair`, and what is in the log
         by then is all that has come.
         """
@@ -268,11 +269,13 @@ class Store:
         self.dirty_rows += self._batch_rows
         for number, rows in merged.items():
             table = self.tables[number]
-            if self._committing is not None or table.is_lazy or table.overlay:
+            if self._committing is not None or table.is_lazy:
                 table.overlay.update(rows)
                 self.has_backlog = True
             else:
-                self._put_rows(table, rows)
+                for key in table.overlay.keys() & rows.keys():  # what waits there is older
+                    del table.overlay[key]
+                self._put_rows(table, rows.items())
             table.fresh.update(rows)
         for hook in self.hooks:
             hook(merged)
@@ -294,10 +297,7 @@ class Store:
         for table in self.tables:
             overlay = table.overlay
             if overlay and (not table.is_lazy or len(overlay) > lazy_max):
-                part = dict(islice(overlay.items(), count))
-                self._put_rows(table, part)
-                for key in part:
-                    del overlay[key]
+                self._put_rows(table, [overlay.popitem() for _ in range(min(count, len(overlay)))])
                 self.has_backlog = True
 
     def _free_some(self) -> None:
@@ -321,20 +321,20 @@ class Store:
         self._wait_for_commit()
         for table in self.tables:
             if table.overlay:
-                self._put_rows(table, table.overlay)
+                self._put_rows(table, table.overlay.items())
                 table.overlay = {}
         self.has_backlog = False
 
-    def _put_rows(self, table: Table, rows: fmt.Rows) -> None:
-        """Put rows (None = delete) into the open transaction, in key order: each page is visited once. Raises DiskFull, SyncFailed."""
-        transaction, handle, puts = self._txn, table.handle, []
+    def _put_rows(self, table: Table, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Put rows (None = delete; no key twice) into the open transaction, in key order: each page is visited once. Raises DiskFull, SyncFailed."""
+        transaction, handle = self._txn, table.handle
+        puts = sorted(rows, key=_KEY)
+        gone = [key for key, row in puts if row is None]
         try:
-            for key in sorted(rows):
-                row = rows[key]
-                if row is None:
+            if gone:
+                for key in gone:
                     transaction.delete(key, b"", handle)
-                else:
-                    puts.append((key, row))
+                puts = [(key, row) for key, row in puts if row is not None]
             with transaction.cursor(handle) as cursor:
                 cursor.putmulti(puts)
         except lmdb.Error as error:
@@ -343,13 +343,13 @@ class Store:
     def delete_unlogged(self, table: Table, keys: list[bytes]) -> None:
         """Delete rows that no name leads to any more, in LMDB only: whoever replays the log does this by himself."""
         self.settle()
-        self._put_rows(table, dict.fromkeys(keys))
+        self._put_rows(table, dict.fromkeys(keys).items())
         self.dirty_rows += len(keys)
 
     def put_unlogged(self, table: Table, key: bytes, row: bytes) -> None:
         """Put a row of local bookkeeping (garbage), in LMDB only."""
         self.settle()
-        self._put_rows(table, {key: row})
+        self._put_rows(table, [(key, row)])
         self.dirty_rows += 1
 
     def warm(self, table: Table, keys: list[bytes]) -> None:
@@ -423,7 +423,7 @@ class Store:
         """Begin to commit a state that holds the log up to `lsn`."""
         self.settle()
         self._committing_lsn = lsn
-        self._put_rows(self.meta, {fmt.META_LSN: fmt.pack_u64(lsn)})
+        self._put_rows(self.meta, [(fmt.META_LSN, fmt.pack_u64(lsn))])
         try:
             self._snapshot = self._env.begin()
         except lmdb.Error as error:

@@ -36,7 +36,7 @@ def config_set(cx: Context, parameter: bytes, value: bytes, *words: bytes) -> An
 @command("CONFIG|RESETSTAT", flags=_FLAGS)
 def config_resetstat(cx: Context) -> Any:
     """CONFIG RESETSTAT -- Sets the counters that INFO shows to zero. O(1). Since 2.0.0."""
-    cx.server.reset_stats()
+    cx.server.measures.reset()
     return OK
 
 

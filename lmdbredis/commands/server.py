@@ -79,7 +79,7 @@ def _refuse_if_held(cx: Context) -> None:
 @command("LASTSAVE", flags=LOADING | STALE | FAST)
 def lastsave(cx: Context) -> int:
     """LASTSAVE -- Returns when the last checkpoint was on disk, in seconds since 1970. O(1). Since 1.0.0."""
-    return int(cx.server.facts()["saved_at_ms"] // 1000)
+    return int(cx.server.measures.facts()["saved_at_ms"] // 1000)
 
 
 @command("SHUTDOWN", flags=ADMIN | NOSCRIPT | LOADING | STALE | NO_MULTI | ALLOW_BUSY)
@@ -126,7 +126,7 @@ def memory_usage(cx: Context, key: bytes, *words: bytes) -> int | None:
 @command("MEMORY|STATS")
 def memory_stats(cx: Context) -> dict[bytes, Any]:
     """MEMORY STATS -- Returns details about memory usage. O(1). Since 4.0.0."""
-    facts = cx.server.memory_facts()
+    facts = cx.server.measures.memory()
     used, peak, resident = facts["anonymous_bytes"], facts["peak_bytes"], facts["rss_bytes"]
     startup = min(facts["startup_bytes"], used)
     keys = sum(database.keys for database in cx.keyspace.databases)
@@ -165,7 +165,7 @@ def memory_stats(cx: Context) -> dict[bytes, Any]:
 @command("MEMORY|DOCTOR")
 def memory_doctor(cx: Context) -> Verbatim:
     """MEMORY DOCTOR -- Outputs a memory problems report. O(1). Since 4.0.0."""
-    facts = cx.server.memory_facts()
+    facts = cx.server.measures.memory()
     used, resident = facts["anonymous_bytes"], facts["rss_bytes"]
     text = (
         f"The data lies on disk. Of its own this process holds {info.human(used)}; {info.human(resident)} are resident with the pages "
