@@ -536,6 +536,20 @@ def test_killed_backup(tmp_path: Path):
     assert not (tmp_path / "copy.partial").exists()
 
 
+def test_killed_before_it_says_what_it_is(made: Path, tmp_path: Path):
+    """Killed while it writes `backup.json`, a backup is an unfinished one; the next one to the same place works."""
+    partial = tmp_path / "copy.partial"
+    shutil.copytree(made / "backup", partial)
+    text = (partial / manifest.NAME).read_bytes()
+    (partial / manifest.NAME).unlink()
+    (partial / manifest.NEW_NAME).write_bytes(text[: len(text) // 2])
+
+    assert main(["restore", str(partial), "-o", str(tmp_path / "x")]) == 2
+    assert main(["backup", str(made / "store"), str(tmp_path / "copy")]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("copy")) == ["copy"]
+    assert manifest.NEW_NAME not in {path.name for path in (tmp_path / "copy").iterdir()}
+
+
 def test_killed_restore(made: Path, tmp_path: Path):
     """A restore that is killed leaves nothing a server would start on, or the whole store; the backup is as it was."""
     chance = random.Random(13)

@@ -23,7 +23,7 @@ from tests.crash import Engine, FaultyDisk, PowerDisk, recover
 from tests.replicas import Family, control, info, wait_for
 from tests.servers import Lmdbredis
 from tests.stores import commit, finish
-from tests.test_backup import fill, run_and_kill
+from tests.test_backup import fill, is_free, run_and_kill
 from tests.tool_stores import PAGE, each_page_with, edit, synced_record, tool
 from tools import compact, verify
 from tools.main import main
@@ -365,6 +365,7 @@ def test_killed_at_random(store: Path):
     expected = state_of(store)
     for _ in range(15):
         run_and_kill(chance, 0.7, "compact", store)
+        wait_for(lambda: is_free(store), "the killed tool's child to end")
         assert state_of(store) == expected
     assert main(["compact", str(store)]) == 0
     assert state_of(store) == expected

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from .sources import Source
 
 _TRIES: Final = 3  # a server that is restarted more often has other troubles
-_OURS: Final = frozenset({"data.mdb", "lock.mdb", "CONTROL", "LOCK", "wal", manifest.NAME})  # in a backup
+_OURS: Final = frozenset(
+    {"data.mdb", "lock.mdb", "CONTROL", "LOCK", "wal", manifest.NEW_NAME, manifest.NAME}  # what a backup consists of
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -160,7 +162,8 @@ def _make(source: Source, partial: Path, *, compact: bool, rows: bool) -> dict[s
         found["newest_record_ms"], found["keys"], files,
     )  # fmt: skip
     copying.sync_directory(log)
-    copying.write_file(partial / manifest.NAME, said.text().encode())
+    copying.write_file(partial / manifest.NEW_NAME, said.text().encode())
+    (partial / manifest.NEW_NAME).rename(partial / manifest.NAME)
     return found | {"copied_s": copied_s - began_s, "checked_s": time.monotonic() - copied_s}
 
 
