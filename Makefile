@@ -7,19 +7,17 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 
 # A Python of the PATH that is new enough and can make virtual environments (Debian's needs python3-venv for that): of the first version
 # here that is there, the quickest one. A Python that was built without optimisations, as pyenv does, makes this server a fifth slower.
-PROBE := import ensurepip, sys, timeit, venv; ensurepip.version(); sys.version_info < (3, 11) and sys.exit(1); \
-	print(min(timeit.repeat("b\"\".join([row + key for key in keys])", "row = b\"row\"; keys = [b\"key\"] * 50", number=1000, repeat=20)))
 PYTHON ?= $(shell IFS=:; for name in python3.11 python3.12 python3.13 python3.14 python3; do \
-	found=$$(for dir in $$PATH; do s=$$("$$dir/$$name" -c '$(PROBE)' 2>/dev/null) && echo "$$s $$dir/$$name"; done | sort -g | head -n 1); \
+	found=$$(for dir in $$PATH; do s=$$("$$dir/$$name" -I benchmarks/interpreter.py 2>/dev/null) && echo "$$s $$dir/$$name"; done | sort -g | head -n 1); \
 	test -n "$$found" && echo "$$found" | cut -d " " -f 2- && exit; done)
 
 .PHONY: serve check test quick docs bench crash fuzz clean
 
 $(VENV)/.base: pyproject.toml
-	@python='$(PYTHON)'; test -n "$$python" && "$$python" -c '$(PROBE)' >/dev/null || { \
+	@python='$(PYTHON)'; test -n "$$python" && "$$python" -I benchmarks/interpreter.py >/dev/null || { \
 	  echo "lmdbredis needs Python 3.11 or newer with the modules venv and ensurepip; this will not do: $${python:-what is in the PATH}." >&2; \
-	  echo "Debian, Ubuntu: apt-get install python3-venv. Any other place: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
-	"$(PYTHON)" -m venv $(VENV)
+	  echo "Debian, Ubuntu: apt-get install python3-venv. Any other place: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }; \
+	"$$python" -m venv $(VENV)
 	$(PIP) --editable .
 	@touch $@
 

@@ -6,9 +6,10 @@ import platform
 import re
 import shutil
 import subprocess
-import timeit
 from importlib import metadata
 from pathlib import Path
+
+from benchmarks.interpreter import join_us
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,12 +43,6 @@ def _filesystem(path: Path) -> str:
     return f"{best[2]} on {best[1]}"
 
 
-def _python() -> str:
-    """The interpreter's version, and how quick it is: one that was built without optimisations takes half as long again for this."""
-    taken_s = min(timeit.repeat('b"".join([row + key for key in keys])', 'row = b"row"; keys = [b"key"] * 50', number=1000, repeat=20))  # fmt: skip
-    return f"{platform.python_version()} (joins fifty keys in {taken_s * 1000:.1f} us)"
-
-
 def describe(scratch: Path) -> dict[str, str]:
     """Name -> value, all text; `scratch` is where the servers' data lay."""
     memory_kb = int(Path("/proc/meminfo").read_text().split()[1])
@@ -65,7 +60,7 @@ def describe(scratch: Path) -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "memory": f"{memory_kb / 1024**2:.1f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
-        "python": _python(),
+        "python": f"{platform.python_version()} (joins fifty keys in {join_us():.1f} us)",
         "packages": ", ".join(versions),
         "disk": _filesystem(scratch.resolve()),
         "load generator": _output("redis-benchmark", "--version"),

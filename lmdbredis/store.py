@@ -62,8 +62,6 @@ _REPLAY_ROWS: Final = 200_000  # rows of the log that are held in memory while i
 _HELD_ROWS: Final = 200_000
 _HELD_BYTES: Final = 256 << 20
 
-_KEY: Final = itemgetter(0)  # of a row
-
 _EngineFull = (lmdb.MapFullError, lmdb.DiskError)  # no room in the map or on the disk
 NoRoom = (DiskFull, *_EngineFull)  # what is raised where there is none: `Table` leaves the engine's errors as they are
 _FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})  # law 5
@@ -249,6 +247,7 @@ class Store:
         """Take records of the log that this store is a copy of: into the log, at their addresses, and their rows together.
 
         Returns those rows, and the records' notes.
+
         Between batches. Raises StorageError if they do not follow on what is there; DiskFull: then `repair`, and what is in the log
         by then is all that has come.
         """
@@ -328,7 +327,7 @@ class Store:
     def _put_rows(self, table: Table, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Put rows (None = delete; no key twice) into the open transaction, in key order: each page is visited once. Raises DiskFull, SyncFailed."""
         transaction, handle = self._txn, table.handle
-        puts = sorted(rows, key=_KEY)
+        puts = sorted(rows, key=itemgetter(0))
         gone = [key for key, row in puts if row is None]
         try:
             if gone:

@@ -542,12 +542,12 @@ def test_killed_before_it_says_what_it_is(made: Path, tmp_path: Path):
     shutil.copytree(made / "backup", partial)
     text = (partial / manifest.NAME).read_bytes()
     (partial / manifest.NAME).unlink()
-    (partial / manifest.NEW_NAME).write_bytes(text[: len(text) // 2])
+    (partial / "backup.json.new").write_bytes(text[: len(text) // 2])
 
     assert main(["restore", str(partial), "-o", str(tmp_path / "x")]) == 2
     assert main(["backup", str(made / "store"), str(tmp_path / "copy")]) == 0
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("copy")) == ["copy"]
-    assert manifest.NEW_NAME not in {path.name for path in (tmp_path / "copy").iterdir()}
+    assert "backup.json.new" not in {path.name for path in (tmp_path / "copy").iterdir()}
 
 
 def test_killed_restore(made: Path, tmp_path: Path):

@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from .sources import Source
 
 _TRIES: Final = 3  # a server that is restarted more often has other troubles
-_OURS: Final = frozenset(
-    {"data.mdb", "lock.mdb", "CONTROL", "LOCK", "wal", manifest.NEW_NAME, manifest.NAME}  # what a backup consists of
-)
+# What a backup consists of while it is made.
+_OURS: Final = frozenset({"data.mdb", "lock.mdb", "CONTROL", "LOCK", "wal", manifest.NAME, manifest.NAME + copying.NEW})
 
 
 def add_parser(commands: Any) -> None:
@@ -162,8 +161,7 @@ def _make(source: Source, partial: Path, *, compact: bool, rows: bool) -> dict[s
         found["newest_record_ms"], found["keys"], files,
     )  # fmt: skip
     copying.sync_directory(log)
-    copying.write_file(partial / manifest.NEW_NAME, said.text().encode())
-    (partial / manifest.NEW_NAME).rename(partial / manifest.NAME)
+    copying.write_whole(partial / manifest.NAME, said.text().encode())
     return found | {"copied_s": copied_s - began_s, "checked_s": time.monotonic() - copied_s}
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from .manifest import Tell
 
+NEW: Final = ".new"  # the end of the name under which a file is written that must be whole
 _PIECE_BYTES: Final = 8 << 20
 _NOT_HERE: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
@@ -112,6 +113,13 @@ def write_file(path: Path, content: bytes) -> dict[str, object]:
         return target.close()
     finally:
         target.abandon()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """As `write_file`, but killed at any moment it leaves the whole file under that name, or none. The name is on disk with the directory."""
+    new = path.with_name(path.name + NEW)
+    write_file(new, content)
+    new.rename(path)
 
 
 def copy_file(source_fd: int, path: Path, tell: Tell) -> dict[str, object]:

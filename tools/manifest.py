@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     Tell = Callable[[int], None]  # told how many bytes more are done
 
 NAME: Final = "backup.json"
-NEW_NAME: Final = "backup.json.new"  # until it is whole: killed before that, a backup is unfinished, and not damaged
 FORMAT: Final = 1
 _NAMES: Final = re.compile(r"data\.mdb|CONTROL|wal/[0-9a-f]{16}\.wal")
 _PIECE_BYTES: Final = 4 << 20

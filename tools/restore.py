@@ -109,8 +109,7 @@ def _write(backup: Path, target: Path, said: Manifest, tell: Tell) -> list[str]:
         control_file.unpack(old), replid=os.urandom(20).hex(), replid2=control_file.NO_REPLID, replid2_lsn=0
     )
     (target / "CONTROL.partial").unlink()
-    copying.write_file(target / "CONTROL.new", control_file.pack(control))
-    (target / "CONTROL.new").rename(target / "CONTROL")
+    copying.write_whole(target / "CONTROL", control_file.pack(control))
     copying.sync_directory(log)
     copying.sync_directory(target)
     (target / _PARTIAL).rename(target / "data.mdb")

@@ -27,10 +27,10 @@ from lmdbredis import errors
 from lmdbredis.blocking import Wait
 from lmdbredis.errors import ReplyError
 from lmdbredis.registry import NOSCRIPT, STALE, TABLE, TOLD_TO_REPLICAS, Command, Context, called, name_of
-from lmdbredis.resp import OK, Simple
+from lmdbredis.resp import OK
 from lmdbredis.scripting import bits, convert
 from lmdbredis.scripting.bytecode import keep_frames
-from lmdbredis.scripting.convert import ERROR, STATUS, STOP, FromLua, ToLua
+from lmdbredis.scripting.convert import ERROR, STOP, FromLua, ToLua
 from lmdbredis.scripting.scripts import Script, Scripts
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ _CONSTANTS: Final = {
 
 # What stands in the way of a command, as bits of its entry.
 _REFUSED, _WRITES, _CONTAINER, _MAY_BE_STALE, _REPLICATES = 1, 2, 4, 8, 16
-_OK: Final = (b"OK", STATUS)  # to Lua, the most common reply that is no plain value
+_OK: Final = (b"OK", convert.STATUS)  # to Lua, the most common reply that is no plain value
 Entry = tuple[Command, int]
 
 
@@ -260,8 +260,8 @@ class Runtime:
             kind = value.__class__
             if kind is int or (kind is bytes and len(value) < _SURELY_FITS_BYTES):
                 return value
-            if kind is Simple:
-                return _OK if value is OK else (value, STATUS)
+            if value is OK:
+                return _OK
             return self._to_lua(value)
         except ReplyError as error:
             return convert.error_text(error), ERROR
