@@ -22,11 +22,12 @@ MORE_BY_CHECK: Final = (
 class ReplyError(Exception):
     """A command refused: `text` is the error reply without its ``-`` and CRLF."""
 
-    __slots__ = ("text",)
+    __slots__ = ("is_counted", "text")
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.text = text
+        self.is_counted = False  # in INFO's errorstats: it is told on from where it was counted, as out of a script
 
     def complete(self, words: Sequence[bytes]) -> None:
         """Put the name of the subcommand that was called with these words into a text that wants it: only who called it knows how."""

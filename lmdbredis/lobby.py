@@ -514,7 +514,8 @@ class Lobby:
         command.calls += 1
         command.failed_calls += 1
         command.elapsed_ns += elapsed_ns
-        if not self.in_script:  # there it is no reply to anybody
+        if not error.is_counted:  # it left a script, where a command of the script was refused
+            error.is_counted = True
             self.observers.note_error(error)
         if elapsed_ns >= self.slow_ns:
             self.note_slow(command, words, elapsed_ns)

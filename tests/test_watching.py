@@ -393,21 +393,47 @@ def test_counted(pair: Pair):
         assert ours == oracle
 
 
+COUNTED_SCRIPTS = [
+    "redis.call('SET', 'j', 1) return redis.call('INCR', 'j')",
+    "return redis.pcall('LPUSH', 'k', 1)",
+    "redis.pcall('LPUSH', 'k', 1) return 1",
+    "return redis.call('LPUSH', 'k', 1)",
+    "local ok, e = pcall(redis.call, 'LPUSH', 'k', 1) return e",
+    "local e = redis.pcall('LPUSH', 'k', 1) error(e)",
+    "local e = redis.pcall('LPUSH', 'k', 1) return {err=e.err}",
+    "return redis.call('NOSUCH')",
+    "redis.pcall('NOSUCH') return 1",
+    "return redis.call('GET')",
+    "redis.pcall('GET') return 1",
+    "redis.pcall('SUBSCRIBE', 'x') return 1",
+    "redis.pcall('EVAL', 'return 1', 0) return 1",
+    "redis.pcall('CONFIG', 'GET', 'x') return 1",
+    "redis.pcall('OBJECT', 'NOSUCH', 'x') return 1",
+    "redis.pcall() return 1",
+    "return redis.pcall()",
+    "return redis.pcall({})",
+    "return redis.error_reply('MINE own')",
+    "return {err='MY own'}",
+    "return {err='MY own', ignore_error_stats_update=true}",
+    "error('boom')",
+    "error({err='MY boom'})",
+    "error({err='MY boom', ignore_error_stats_update=true})",
+    "no lua (",
+]
+
+
 def test_counted_scripts(pair: Pair):
-    """What a script calls is counted as well."""
-    lines = [
-        "CONFIG RESETSTAT",
-        "SET k v",
-        "EVAL \"redis.call('SET', 'j', 1) return redis.call('INCR', 'j')\" 0",
-        "EVAL \"return redis.pcall('LPUSH', 'k', 1)\" 0",
-        "EVAL \"return redis.call('LPUSH', 'k', 1)\" 0",
-        "EVAL \"return redis.call('NOSUCH')\" 0",
-        "EVAL \"return redis.error_reply('MINE own')\" 0",
-        "EVAL \"return {err='MY own'}\" 0",
-    ]
+    """What a script calls is counted as well, and an error once: where the command was refused, whether or not the script catches it."""
+    for script in COUNTED_SCRIPTS:
+        for client in pair.clients():
+            client.pipeline([[b"CONFIG", b"RESETSTAT"], [b"SET", b"k", b"v"], [b"EVAL", script.encode(), b"0"]])
+        ours, oracle = (stats(client) for client in pair.clients())
+        assert ours == oracle, script
+    transaction = [[b"MULTI"], *([b"EVAL", script.encode(), b"0"] for script in COUNTED_SCRIPTS), [b"EXEC"]]
     for client in pair.clients():
-        client.pipeline([line_words(line) for line in lines])
+        client.pipeline([[b"CONFIG", b"RESETSTAT"], [b"SET", b"k", b"v"], *transaction])
     ours, oracle = (stats(client) for client in pair.clients())
+    assert len(oracle[1]) > 3
     assert ours == oracle
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     Tables = Callable[[Any], Any]  # makes a Lua table of a list or of a dict
     Arrays = Callable[[list[Any]], Any]  # makes one of a list with nulls
 
-STATUS, LIST, TABLE, ERROR, STOP = 1, 2, 3, 4, 5  # kinds of what goes to Lua
+STATUS, LIST, TABLE, ERROR, STOP, UNCOUNTED = 1, 2, 3, 4, 5, 6  # kinds of what goes to Lua
 LIST_ELEMENTS_MAX: Final = 500  # of a list that goes element by element; a longer one is made a table here
 _NULL_TYPE: Final = type(NULL_ARRAY)
 _LEAST_INTEGER: Final = -(1 << 63)
@@ -112,7 +112,7 @@ class ToLua:
         return self._by_type[value.__class__](value)
 
     def _bytes(self, value: bytes) -> Any:
-        return value if len(value) < 1 << 20 or self._has_room(len(value)) else (self._no_room, ERROR)
+        return value if len(value) < 1 << 20 or self._has_room(len(value)) else (self._no_room, UNCOUNTED)
 
     def _null(self, _: Any) -> Any:
         return None if self._resp3 else False
@@ -132,15 +132,15 @@ class ToLua:
         if len(values) <= LIST_ELEMENTS_MAX:
             if _ONLY_BYTES.issuperset(map(type, values)):
                 is_fit = self._has_room(sum(map(len, values)))
-                return (None, LIST, *values) if is_fit else (self._no_room, ERROR)
+                return (None, LIST, *values) if is_fit else (self._no_room, UNCOUNTED)
             if (_PLAIN_OR_NULL if self._resp3 else _PLAIN_ELEMENTS).issuperset(map(type, values)):
                 is_fit = self._has_room(_deep_size(values))
-                return (None, LIST, *values) if is_fit else (self._no_room, ERROR)
+                return (None, LIST, *values) if is_fit else (self._no_room, UNCOUNTED)
         return self._as_table(values)
 
     def _as_table(self, value: Any) -> Any:
         if not self._has_room(_deep_size(value)):
-            return self._no_room, ERROR
+            return self._no_room, UNCOUNTED
         return self._inner(value), TABLE
 
     def _pairs(self, value: Pairs) -> Any:
@@ -221,8 +221,10 @@ def line(text: bytes) -> bytes:
 class FromLua:
     """A flat form into a reply."""
 
-    def __init__(self, flat: Sequence[Any], *, resp3: bool) -> None:
+    def __init__(self, flat: Sequence[Any], note_error: Callable[[ReplyError], None], *, resp3: bool) -> None:
+        """`note_error` counts an error, unless a command of the script was refused with it: then it is counted."""
         self._next: Callable[[], Any] = iter(flat).__next__
+        self._note_error = note_error
         self._resp3 = resp3
 
     def reply(self) -> Any:
@@ -244,8 +246,12 @@ class FromLua:
         if mark == 7:
             return Set([self.reply() for _ in range(self._next())])
         value = self._next()
-        if mark == 8:
-            return ReplyError(line(value).decode("latin-1"))
+        if mark in {8, 13}:
+            error = ReplyError(line(value).decode("latin-1"))
+            error.is_counted = True
+            if mark == 8:
+                self._note_error(error)
+            return error
         if mark == 9:
             return Simple(line(value))
         if mark == 10:

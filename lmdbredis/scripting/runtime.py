@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any, Final
 from lmdbredis import errors
 from lmdbredis.blocking import Wait
 from lmdbredis.errors import ReplyError
-from lmdbredis.registry import NOSCRIPT, STALE, TABLE, TOLD_TO_REPLICAS, Command, Context, called, name_of
+from lmdbredis.registry import NOSCRIPT, STALE, TABLE, TOLD_TO_REPLICAS, Command, Context, called, find, name_of
 from lmdbredis.resp import OK
 from lmdbredis.scripting import bits, convert
 from lmdbredis.scripting.bytecode import keep_frames
-from lmdbredis.scripting.convert import ERROR, STOP, FromLua, ToLua
+from lmdbredis.scripting.convert import ERROR, STOP, UNCOUNTED, FromLua, ToLua
 from lmdbredis.scripting.scripts import Script, Scripts
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ _CONSTANTS: Final = {
 
 # What stands in the way of a command, as bits of its entry.
 _REFUSED, _WRITES, _CONTAINER, _MAY_BE_STALE, _REPLICATES = 1, 2, 4, 8, 16
+_NO_CALL: Final = frozenset((errors.CALL_WITHOUT_WORDS, errors.CALL_WORD_TYPES))
 _OK: Final = (b"OK", convert.STATUS)  # to Lua, the most common reply that is no plain value
 Entry = tuple[Command, int]
 
@@ -222,7 +223,9 @@ class Runtime:
             raise stopped
         kind = result[0]
         if kind == 1:
-            return ReplyError(_failed(*result[1:]))
+            error = ReplyError(_failed(*result[2:]))
+            error.is_counted = result[1]
+            return error
         flat: Sequence[Any] = result[1:]
         if kind == 5:
             table, count = flat
@@ -231,7 +234,7 @@ class Runtime:
                 last = min(first + _SLICE - 1, count)
                 part = self._slice(table, first, last)
                 flat += part if part.__class__ is tuple else (part,)
-        return FromLua(flat, resp3=self._resp3).reply()
+        return FromLua(flat, self._executor.observers.note_error, resp3=self._resp3).reply()
 
     # --- what Lua calls: nothing here may raise -----------------------------------------------------------------------------------
 
@@ -250,7 +253,7 @@ class Runtime:
                 command = self._permit(command, words)
                 bits_ = _bits(command)
             elif not command.words_min <= len(words) <= command.words_max:
-                return errors.CALL_ARITY.encode(), ERROR
+                raise ReplyError(errors.CALL_ARITY)  # noqa: TRY301 -- refused like the others
             executor = self._executor
             if bits_ & _WRITES:
                 if executor.no_writes is not None:
@@ -264,7 +267,7 @@ class Runtime:
                 return _OK
             return self._to_lua(value)
         except ReplyError as error:
-            return convert.error_text(error), ERROR
+            return convert.error_text(error), ERROR if error.is_counted or self._reject(words, error) else UNCOUNTED
         except Wait as wait:
             command.calls += 1
             return self._to_lua(wait.nothing)
@@ -300,6 +303,16 @@ class Runtime:
         if stands & _MAY_BE_STALE:
             raise ReplyError(errors.CALL_STALE)
         return found
+
+    def _reject(self, words: Sequence[bytes], error: ReplyError) -> bool:
+        """Count a call that was refused before its handler was asked; tell whether it is one that counts: it has words."""
+        if error.text in _NO_CALL:
+            return False
+        command = find(words)
+        if command is not None:
+            command.rejected_calls += 1
+        self._executor.observers.note_error(error)
+        return True
 
     def _feed(self, *words: Any) -> None:
         """Take a portion of many words."""

@@ -488,7 +488,7 @@ end
 local command, feed, fed = host.command, host.feed, host.fed
 
 -- Kinds of what the host returns: nil a plain value; 1 a status; 2 a list, its elements following; 3 a table; 4 an error; 5 the
--- script must end.
+-- script must end; 6 an error that INFO's errorstats has not counted, because no command has said it.
 local function take(raises, value, kind, ...)
   if kind == nil then return value end
   if kind == 1 then return { ok = value } end
@@ -498,7 +498,7 @@ local function take(raises, value, kind, ...)
     dead = true
     raw_error(STOP, 0)
   end
-  local made = { err = value, ignore_error_stats_update = true }
+  local made = { err = value, ignore_error_stats_update = kind == 4 or nil }
   if raises then raw_error(made, 0) end
   return made
 end
@@ -651,7 +651,7 @@ of_strings.__metatable = lock({ __index = globals.string })
 
 -- --- running --------------------------------------------------------------------------------------------------------------------
 
-local failure, failed_at -- of the script that runs: the text, and its frame
+local failure, failed_at, is_counted -- of the script that runs: the text, its frame, and whether errorstats has counted it
 
 function globals.__redis__err__handler(value)
   return value
@@ -662,8 +662,10 @@ globals.__server__err__handler = globals.__redis__err__handler
 local function note(value)
   if dead then return STOP end
   value = placed(safe(value))
+  is_counted = false
   if type(value) == 'table' then
     local text = value.err
+    is_counted = value.ignore_error_stats_update and true or false
     failure = (type(text) == 'string' or type(text) == 'number') and tostring(text) or texts.unknown_error
   else
     failure = 'ERR ' .. tostring(value)
@@ -684,7 +686,8 @@ end
 sethook(hook, '', limits.instructions)
 
 -- What a script returns, flat: each node is a mark and what belongs to it. Marks: 0 nil, 1 true, 2 false, 3 string, 4 number, 5 list
--- and its length, 6 map and its length, 7 set and its length, 8 error, 9 status, 10 double, 11 big number, 12 verbatim: kind, text.
+-- and its length, 6 map and its length, 7 set and its length, 8 error, 9 status, 10 double, 11 big number, 12 verbatim: kind, text,
+-- 13 error that errorstats has counted.
 local out, written
 
 local function put(mark, value)
@@ -709,7 +712,7 @@ end
 local function flatten_table(value, depth)
   if depth > limits.depth then return put(8, texts.too_deep) end
   local err, ok, double = raw_rawget(value, 'err'), raw_rawget(value, 'ok'), raw_rawget(value, 'double')
-  if type(err) == 'string' then return put(8, err) end
+  if type(err) == 'string' then return put(raw_rawget(value, 'ignore_error_stats_update') and 13 or 8, err) end
   if type(ok) == 'string' then return put(9, ok) end
   if type(double) == 'number' then return put(10, double) end
   local map, set = raw_rawget(value, 'map'), raw_rawget(value, 'set')
@@ -746,8 +749,8 @@ flatten = function(value, depth)
   end
 end
 
--- Kinds of what `run` returns: one plain value by itself; or several, the first telling what they are: 1 the script failed: text,
--- source, line; 2 it was stopped; 3 a list of plain values; 4 a flat form; 5 a flat form too long for the stack, as a table.
+-- Kinds of what `run` returns: one plain value by itself; or several, the first telling what they are: 1 the script failed: whether
+-- errorstats has counted it, text, source, line; 2 it was stopped; 3 a list of plain values; 4 a flat form; 5 a flat form too long for the stack, as a table.
 local AT_ONCE = 4000
 
 local function returned(value)
@@ -772,7 +775,7 @@ local function laid(ok, ...)
     dead, failed_at = false, nil
     return 2, '@user_script', 1
   end
-  return 1, 'ERR ' .. tostring(safe((...)))
+  return 1, false, 'ERR ' .. tostring(safe((...)))
 end
 
 local function leave(ok, value)
@@ -795,8 +798,8 @@ local function leave(ok, value)
   -- Out of memory nobody is told where.
   local text, found = failure or 'ERR ' .. tostring(safe(value)), failed_at
   failure, failed_at = nil, nil
-  if found and found.currentline > 0 then return 1, text, found.source, found.currentline end
-  return 1, text, found and '@user_script' or nil, found and 1 or nil
+  if found and found.currentline > 0 then return 1, is_counted, text, found.source, found.currentline end
+  return 1, is_counted, text, found and '@user_script' or nil, found and 1 or nil
 end
 
 local function run(body, count, ...)
