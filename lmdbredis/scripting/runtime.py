@@ -253,7 +253,7 @@ class Runtime:
                 command = self._permit(command, words)
                 bits_ = _bits(command)
             elif not command.words_min <= len(words) <= command.words_max:
-                raise ReplyError(errors.CALL_ARITY)  # noqa: TRY301 -- refused like the others
+                raise ReplyError(errors.CALL_ARITY)
             executor = self._executor
             if bits_ & _WRITES:
                 if executor.no_writes is not None:
