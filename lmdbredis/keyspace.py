@@ -134,6 +134,7 @@ class Keyspace:
     def take_over(self, rows: WriteSet) -> None:
         """Take note of rows that another server has put: what is kept of them in memory is stale. O(rows)."""
         meta = rows.get(fmt.META, {})
+        self.ranks.forget_rows(rows.get(fmt.COUNTS, ()))
         if fmt.META_DATABASES in meta:
             self.load()
             if self.wants_writes:
@@ -143,7 +144,6 @@ class Keyspace:
         self.cache.drop_all(keys)
         self.parts.clear()
         self.decks.clear()
-        self.ranks.forget_rows(rows.get(fmt.COUNTS, ()))
         for database in self._all_databases:
             row = meta.get(fmt.META_KEYSPACE + database.prefix)
             if row is not None:

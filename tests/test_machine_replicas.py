@@ -54,6 +54,13 @@ WRITES = lines_of("""
     DEL {key}:z {key}:x
     SWAPDB 1 2
     EVAL "redis.call('SELECT', 3) redis.call('FLUSHDB') redis.call('SET', 'k', ARGV[1])" 0 {n}
+    EVAL "for i = 0, 299 do redis.call('ZADD', KEYS[1], i, 7 * i + ARGV[1] % 7) redis.call('SADD', KEYS[2], 7 * i + ARGV[1] % 7) end" 2 {key}:bigz {key}:bigs {n}
+""")
+LOOKS = lines_of("""
+    ZRANK {key}:bigz 700
+    ZRANGE {key}:bigz 200 203
+    SRANDMEMBER {key}:bigs -200
+    RANDOMKEY
 """)
 
 
@@ -88,6 +95,12 @@ class Machine(RuleBasedStateMachine):
         with contextlib.suppress(Disconnected):
             commands = [line_words(line.format(key=key, n=self.number)) for line in lines]
             self.primary.client().pipeline(commands)
+
+    @rule(which=REPLICAS, key=st.sampled_from(KEYS))
+    def look(self, which: int, key: str) -> None:
+        """Someone reads at a replica, which keeps in memory what it had to find out for that."""
+        with contextlib.suppress(Disconnected):
+            self.replicas[which].client().pipeline([line_words(line.format(key=key)) for line in LOOKS])
 
     @rule(count=st.integers(50, 400))
     def write_much(self, count: int) -> None:

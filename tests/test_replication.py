@@ -449,3 +449,19 @@ def test_key_cache_is_not_stale(family: Family):
         check_reads(family, "GET s\nHGETALL h\nLRANGE l 0 -1\nZSCORE z m\nSMEMBERS set\nXLEN x\nLLEN l")
     assert replica.call("DEBUG", "CHECK").value == b"OK"
     check_same(*family.servers)
+
+
+@pytest.mark.parametrize("change", ["SELECT 5\nSET k v\nFLUSHDB\nSELECT 0", "SWAPDB 0 1\nSWAPDB 0 1", "FLUSHALL", ""])
+def test_ranks_are_not_stale(change: str, family: Family):
+    """The directories that a replica has open are opened anew when their rows come, also in one record with a change of the databases."""
+    primary, replica = (server.client() for server in family.servers)
+    even, odd = (" ".join(f"{number} m{number:04d}" for number in range(first, 1000, 2)) for first in (0, 1))
+    run(primary, f"ZADD z {even}\nSADD set {even}\nZADD y 1 a")
+    reads = "ZRANK z m0998\nZCOUNT z 100 800\nZRANGE z 490 499\nSRANDMEMBER set -1\nDBSIZE"
+    family.wait()
+    for line in reads.splitlines():
+        replica.call(*line_words(line))
+    run(primary, f"MULTI\n{change}\nZADD z {odd} 1000 m1000\nSADD set {odd}\n{change}\nZADD z 1001 m1001 1 m0\nEXEC")
+    run(primary, f"ZADD z {even}\nSADD set {even}")
+    check_reads(family, reads.replace("SRANDMEMBER set -1", "SCARD set"))
+    assert replica.call("DEBUG", "CHECK").value == b"OK"
