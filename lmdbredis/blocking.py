@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lmdbredis.session import Session
 
 _PART: Final = 16  # of a queue that are looked at together, when the first has been tried
+_BRINGS_NOTHING: Final = frozenset({What.REPLACED, What.EXPIRY, What.PERSISTED, What.MISSED})  # to who waits
 _HEAP_SLACK: Final = (
     64  # deadlines of sessions that wait no more are dropped when they are more than this and half of all
 )
@@ -195,11 +196,13 @@ class Waiters:
             last_order, most = part[-1].order, _PART
 
     def note(self, news: Iterable[News]) -> None:
-        """Take note of keys that have changed, if somebody waits for them."""
+        """Take note of keys that have changed, if somebody waits for them; of a database that has, those that are there."""
         for what, database, key, source in news:
             if what == What.ALL:
-                self.ready |= {name: None for name in self._by_name if name[0] == database.number}
-            elif what != What.REPLACED and (database.number, key) in self._by_name:
+                for name in self._by_name:
+                    if name[0] == database.number and (self.wake_if_gone or database.find(name[1]) is not None):
+                        self.ready[name] = None
+            elif what not in _BRINGS_NOTHING and (database.number, key) in self._by_name:
                 self.ready[database.number, key] = None
             if source is not None and (source[0].number, source[1]) in self._by_name:
                 self.ready[source[0].number, source[1]] = None

@@ -230,6 +230,11 @@ class Database:
         else:
             self._remove(entry.row_key, entry.key, entry)
 
+    def head_changed(self, entry: Entry) -> None:
+        """As `changed`, for a stream of which there is not more than before: whoever waits for it has nothing to find."""
+        self.replaced(entry)
+        self.keyspace.dirty[entry.row_key] = entry
+
     def clear(self, entry: Entry) -> None:
         """Delete a collection with all its elements, whose rows are left to the reclaimer. O(log n)."""
         if self.keyspace.wants_writes:

@@ -548,6 +548,15 @@ WATCHED = """
     b: PING
     b: EXEC
 """
+SWAPPED = """
+    a~ BLPOP k 0
+    b~ BLMOVE d k LEFT LEFT 0
+    w: MULTI
+    w: SWAPDB 0 1
+    w: RPUSH d x
+    w: RPUSH k y
+    w: EXEC
+"""
 CONVERSATIONS = {
     "key order": KEY_ORDER,
     "fairness": FAIRNESS,
@@ -560,6 +569,7 @@ CONVERSATIONS = {
     "in MULTI": IN_MULTI,
     "silent": SILENT,
     "watched": WATCHED,
+    "swapped": SWAPPED,
 }
 
 

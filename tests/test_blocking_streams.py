@@ -95,6 +95,10 @@ WAKERS = lines_of("""
     XGROUP DELCONSUMER k g c; XADD k 9-1 f v
     XGROUP CREATECONSUMER k g d; XADD k 9-1 f v
     XADD k 9-1 f v; XREADGROUP GROUP g d STREAMS k >; XADD k 9-2 f v
+    XGROUP SETID k g 0; EXPIRE k 100; PERSIST k
+    XGROUP SETID k g 0; XSETID k 100-0
+    XGROUP SETID k g 0; XGROUP CREATE k n 0
+    XADD k 9-1 f v; XADD k 9-2 f w; XGROUP SETID k g 0; XDEL k 9-1; XTRIM k MAXLEN 1
 """)
 TAIL = ("b: TYPE k", "b: XRANGE k - +", "b: XPENDING k g", "b: XPENDING k h", "b: XINFO GROUPS k")
 
@@ -311,6 +315,20 @@ MIXED = """
     w: XADD k 0-1 f v
     w: XADD k 0-2 f v
 """
+NOTHING_NEW = """
+    w: XADD k 1-1 f v
+    w: XADD j 1-1 f v
+    w: XADD j 1-2 f v
+    b~ XREAD BLOCK 0 STREAMS k j $ $
+    w: SET k v
+    w: XGROUP CREATE j g $
+    w: XSETID j 5-5
+    w: XDEL j 1-1
+    w: XTRIM j MAXLEN 0
+    w: EXPIRE j 100
+    w: PERSIST j
+    w: XADD j 9-1 f v
+"""
 CONVERSATIONS = {
     "order": ORDER,
     "several streams": SEVERAL_STREAMS,
@@ -319,6 +337,7 @@ CONVERSATIONS = {
     "away": AWAY,
     "expiry": EXPIRY,
     "mixed": MIXED,
+    "nothing new": NOTHING_NEW,
 }
 
 

@@ -162,7 +162,7 @@ def delete(db: Database, entry: Entry, ids: Iterable[int]) -> int:
         entry.count -= deleted
         if not first:
             entry.first = unpack_entry_id(table.take_keys(entry.owner, 1)[0]) if entry.count else 0
-        db.changed(entry)
+        db.head_changed(entry)
     return deleted
 
 
@@ -206,7 +206,7 @@ def _drop(db: Database, entry: Entry, count: int, block: int, deleted_max: int) 
         _abandon(db, entry, kept)
     else:
         _delete_first(db, entry, count)
-    db.changed(entry)
+    db.head_changed(entry)
     return count
 
 
@@ -259,7 +259,7 @@ def set_last(db: Database, entry: Entry, last: int, added: int | None, deleted: 
         entry.added = added
     if deleted:
         entry.deleted = deleted
-    db.changed(entry)
+    db.head_changed(entry)
 
 
 def copy_entries(db: Database, entry: Entry, copied: Entry) -> None:

@@ -154,7 +154,7 @@ def create_group(db: Database, entry: Entry, name: bytes, last: int, read: int) 
     group.last, group.read = last, read
     entry.groups += 1
     changed(db, group)
-    db.changed(entry)
+    db.head_changed(entry)
 
 
 def destroy_group(db: Database, entry: Entry, group: Group) -> None:
