@@ -3,8 +3,8 @@
 Theory. The loop calls `Connection.data_received` with what a socket held; the parser makes requests of it, and the session is ready for
 the next tick. Replies go straight into the socket while it takes all of them, which costs a third of the transport's way.
 
-Laws: a client that sends more than the query-buffer limit without a whole request, or while it is blocked or paused, is cut off, and
-one whose requests pile up otherwise is not read from until they have run; whatever a stranger sends before AUTH is held to far lower limits (see `requests`).
+Laws: a client that sends more than the query-buffer limit without a whole request, in a transaction, or while it is blocked or paused,
+is cut off, and one whose requests pile up otherwise is not read from until they have run; whatever a stranger sends before AUTH is held to far lower limits (see `requests`).
 
 It belongs to the server's room: one room, several files.
 """
@@ -106,6 +106,8 @@ class Connection(asyncio.Protocol):
                 session.requests = requests
             if not session.is_ready:
                 self._server.ready(session)
+            if session.gate and session.gate & Gate.IN_MULTI:
+                self._limit_queue()
             # The parser may hold back what a stranger must not send; after the tick this may be none.
             if not parser.authenticated:
                 self._server.loop.call_soon(self.data_received, b"")
@@ -114,6 +116,12 @@ class Connection(asyncio.Protocol):
         if parser.error is not None:
             session.ends = True
             self._server.ready(session)
+
+    def _limit_queue(self) -> None:
+        """Cut off a client whose transaction has become too long: what is queued counts as if it had not been read."""
+        session = self.session
+        if session.received_bytes - session.queued_from > self._server.config.client_query_buffer_limit_bytes:
+            self._cut_off()
 
     def _hold(self, more_bytes: int) -> None:
         """Take note that requests wait behind others of this client: where they are too much it is not read from, and cut off if it stands."""

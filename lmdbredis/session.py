@@ -48,7 +48,7 @@ class Session:
     __slots__ = (
         "aborts", "address", "closing", "created_ms", "database", "encode", "ends", "fd", "gate", "id", "is_ready", "is_stale", "kept",
         "kept_bytes", "kill", "last_ms", "last_words", "lib_name", "lib_version", "listens", "local_address", "moved_bytes", "name", "no_evict", "no_touch", "output",
-        "parser", "pauses", "pending_output_bytes", "protocol", "pushed", "queued", "received_bytes", "requests", "run_now", "send",
+        "parser", "pauses", "pending_output_bytes", "protocol", "pushed", "queued", "queued_from", "received_bytes", "requests", "run_now", "send",
         "sent_bytes", "soft_since_ms", "user", "watched",
     )  # fmt: skip
 
@@ -75,6 +75,7 @@ class Session:
         self.listens = NOT_LISTENING  # channels, patterns, shard channels: see `pubsub`
         self.pushed: list[bytes] = []  # messages that have not been laid between the replies yet
         self.queued: list[Any] = []  # in MULTI: (command, words), to be run by EXEC
+        self.queued_from = 0  # how much it had sent when MULTI ran
         self.aborts = False  # in MULTI: a command could not be queued, so EXEC will refuse
         self.watched: dict[Any, Any] = NOTHING_WATCHED  # see `watches`
         self.is_stale = False  # something watched has changed

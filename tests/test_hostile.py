@@ -378,6 +378,19 @@ def test_a_query_past_its_limit(limited: Callable[..., Lmdbredis]):
     assert "Closing client that reached max query buffer length" in server.log_path.read_text()
 
 
+def test_a_transaction_past_its_limit(limited: Callable[..., Lmdbredis]):
+    """What is queued counts, too: a transaction does not grow without end."""
+    server = limited("--client-query-buffer-limit", "1mb")
+    with Bystander(server), server.connect() as client, server.connect() as other:
+        assert other.pipeline([("MULTI",), *[("SET", "k", bytes(100_000))] * 9, ("EXEC",)])[-1].plain() == [b"OK"] * 9
+        client.call("MULTI")
+        with contextlib.suppress(Disconnected):
+            for _ in range(60):
+                client.call("SET", "lost", bytes(100_000))
+        wait_until(lambda: is_closed(client))
+        assert other.call("EXISTS", "lost").value == 0
+
+
 def test_requests_that_wait_past_their_limit(limited: Callable[..., Lmdbredis]):
     """What comes behind a request that waits counts, too: who sends more of that than the limit is cut off, and counted."""
     server = limited("--client-query-buffer-limit", "1mb")

@@ -29,7 +29,7 @@ def multi(cx: Context) -> Any:
     session = cx.session
     cx.executor.if_undone.append(session.kept_transaction())
     session.gate |= Gate.IN_MULTI
-    session.queued = []
+    session.queued, session.queued_from = [], session.received_bytes
     return OK
 
 
