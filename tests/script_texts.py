@@ -77,6 +77,7 @@ SCRIPTS: dict[str, list[str]] = {
         "return redis.setresp(4)",
         "return redis.setresp()",
         "return redis.setresp('3')",
+        "return {redis.setresp(3.5), redis.setresp('2.9')}",
         "return redis.setresp('x')",
         "return redis.replicate_commands()",
         "return redis.set_repl(redis.REPL_ALL)",

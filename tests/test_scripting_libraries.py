@@ -85,6 +85,10 @@ MORE = {
         "local a=cjson.new() a.decode_max_depth(1) return a.decode('[[1]]')", "local a=cjson.new() a.encode_max_depth(1) return a.encode({{1}})",
         "return tostring(cjson.null)", "return type(cjson.null)", "return tostring(cjson.decode('null')==cjson.null)", "return {1,cjson.null,2}",
         "local t={} for k in pairs(cjson.new()) do t[#t+1]=k end table.sort(t) return t", "cjson.foo=1", "local c=cjson.new() c.x=1 return c.x",
+        *(
+            f"local ok,v=pcall(cjson.decode,'[{text}]') return tostring(ok and v[1] or v)"
+            for text in ("0x1p4", "-0X1P-2", "0x1.8p1", "0x.8", "0x1.", "0x1p", "0x", "0x.", "+0x10", "0xg", "0x1p+4", "0xffffffffffffffffff")
+        ),
         "local ok,e=pcall(cjson.decode,'x') return e", "local ok,e=pcall(function() return cjson.decode('x') end) return e",
         *(
             f"local a=cjson.new() local x,y,z = a.encode_sparse_array({words}) return {{tostring(x),tostring(y),tostring(z)}}"

@@ -150,16 +150,11 @@ end
 local function read_number(text, at)
   local _, last = find(text, '^[+-]?%d+%.?%d*', at)
   if not last then _, last = find(text, '^[+-]?%.%d+', at) end
-  local _, hex = find(text, '^[+-]?0[xX]%x+', at)
-  if hex then
-    local sign = sub(text, at, at) == '-' and -1 or 1
-    local _, start = find(text, '^[+-]?0[xX]', at)
-    local value = 0
-    for position = start + 1, hex do value = value * 16 + tonumber(sub(text, position, position), 16) end
-    return sign * value, hex + 1
-  end
+  local _, hex = find(text, '^[+-]?0[xX]%x+%.?%x*', at)
+  if not hex then _, hex = find(text, '^[+-]?0[xX]%.%x+', at) end
+  last = hex or last
   if last then
-    local _, exponent = find(text, '^[eE][+-]?%d+', last + 1)
+    local _, exponent = find(text, hex and '^[pP][+-]?%d+' or '^[eE][+-]?%d+', last + 1)
     last = exponent or last
     return tonumber(sub(text, at, last)), last + 1
   end

@@ -587,7 +587,7 @@ end
 
 function redis.setresp(...)
   if select('#', ...) ~= 1 then raise(texts.setresp_argument) end
-  local version = tonumber((...))
+  local version = floor(tonumber((...)) or 0) -- C's cast, of what may be allowed
   if version ~= 2 and version ~= 3 then raise(texts.setresp_version) end
   host.setresp(version)
 end
