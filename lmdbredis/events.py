@@ -203,10 +203,12 @@ class Events:
         """Return the events that the news of one command are, if somebody wants any."""
         return list(_events(name, words, list(news))) if self.classes or self.noted else []
 
-    def notes_of(self, events: Iterable[Event]) -> Iterator[Note]:
-        """Yield what a replica is to tell of events, if one wants it."""
-        for letter, name, database, key in events:
-            told = _AT_REPLICAS.get(name, (letter, name))
+    def notes_of(self, name: str, words: Sequence[bytes], events: Sequence[Event]) -> Iterator[Note]:
+        """Yield what a replica is to tell of the events of a command, if one wants it."""
+        if name == "spop" and len(words) > 2 and events and events[-1].name == b"del":  # a replica of Redis gets DEL
+            events = events[-1:]
+        for letter, event, database, key in events:
+            told = _AT_REPLICAS.get(event, (letter, event))
             if told[0] in self.noted:
                 yield *told, database.number, key
 

@@ -489,7 +489,7 @@ class Lobby:
         del news[start:]
         events = self.events.of(name, words, part)
         if self.events.noted:
-            self.store.notes += self.events.notes_of(events)
+            self.store.notes += self.events.notes_of(name, words, events)
         for letter, event, database, key in events:
             self.announce(letter, event, database.number, key)
         if self.waiters:

@@ -45,6 +45,12 @@ SCRIPT = lines_of(r"""
     SPOP t
     SADD u a b c
     SPOP u 2
+    SADD v a b
+    SPOP v 5
+    SADD v a
+    SPOP v 1
+    SADD v a
+    SPOP v
     HSET h f v
     HINCRBY h n 2
     HINCRBYFLOAT h n 0.5
