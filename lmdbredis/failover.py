@@ -60,6 +60,8 @@ class Failover:
         replicas = list(server.executor.replicas)
         if not replicas:
             raise ReplyError(errors.FAILOVER_ALONE)
+        if forces and (target is None or not timeout_ms):
+            raise ReplyError(errors.FAILOVER_FORCE)
         if target is not None:
             meant = [replica for replica in replicas if (replica.address, replica.port) == target]
             if not meant:

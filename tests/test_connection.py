@@ -69,6 +69,8 @@ CLIENT_TEXTS = """
     CLIENT LIST TYPE normal
     CLIENT LIST TYPE pubsub
     CLIENT LIST TYPE bogus
+    CLIENT LIST TYPE <200>
+    CLIENT SETINFO <200> x
     CLIENT LIST ID 123456789
     CLIENT LIST ID a
     CLIENT LIST ID
@@ -309,6 +311,7 @@ def test_hello(pair: Pair):
         HELLO 3 AUTH default
         HELLO 3 SETNAME
         HELLO 3 BOGUS
+        HELLO 3 <200>
         HELLO 4
         HELLO 1
         HELLO a

@@ -288,6 +288,20 @@ def test_saving_is_refused_alike(pair: Pair):
     ])  # fmt: skip
 
 
+def test_failover_of_one_who_is_alone(pair: Pair):
+    """Without replicas, that is what FAILOVER says first."""
+    pair.run(
+        [
+            "FAILOVER",
+            "FAILOVER FORCE",
+            "FAILOVER TO 127.0.0.1 1 FORCE",
+            "FAILOVER TIMEOUT 5 FORCE",
+            "FAILOVER x",
+            "FAILOVER ABORT",
+        ]
+    )
+
+
 @pytest.mark.parametrize("how", ["", "SAVE", "NOSAVE", "NOW FORCE"])
 def test_shutdown(how: str):
     """SHUTDOWN ends the server without an answer and with status 0; every key is there afterwards."""

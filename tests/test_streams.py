@@ -228,6 +228,15 @@ def test_setting_what_a_stream_remembers(pair: Pair):
     ]
     wrong = ["XSETID k 20 ENTRIESADDED", "XSETID k 20 BOGUS 1", "XSETID k 20 MAXDELETEDID", "XSETID", "XSETID k"]
     pair.run(from_each([SOME, STATES["nothing"], STATES["list"]], [*odd, *wrong], "XINFO STREAM k"))
+    end = ["XADD k 1-1 f v", "XSETID k 1-1 ENTRIESADDED 9223372036854775807", "XADD k 2-1 f v", "XINFO STREAM k"]
+    pair.run(
+        [
+            *end,
+            "XGROUP CREATE k g 0 ENTRIESREAD 9223372036854775807",
+            "XREADGROUP GROUP g c STREAMS k >",
+            "XINFO GROUPS k",
+        ]
+    )
 
 
 def test_ranges(pair: Pair):

@@ -34,12 +34,12 @@ PLAIN = [found for found in ALL if not found.subcommands and found.name != "clie
 
 
 def entry(reply: Any) -> dict[str, Any]:
-    """Return an entry of COMMAND INFO by field, key specifications without their notes."""
+    """Return an entry of COMMAND INFO by field."""
     found = dict(zip(FIELDS, reply.plain(), strict=False))
     specs = []
     for spec in found["key specifications"]:
         pairs = spec if isinstance(spec, dict) else dict(zip(spec[::2], spec[1::2], strict=True))
-        specs.append({name: pairs[name] for name in (b"flags", b"begin_search", b"find_keys")})
+        specs.append({name: pairs.get(name) for name in (b"notes", b"flags", b"begin_search", b"find_keys")})
     return found | {"key specifications": specs, "tips": sorted(found["tips"])}
 
 

@@ -370,7 +370,8 @@ def test_scanning(pair: Pair):
             *filled(600, "big"),
             "ZADD f 1.5 a inf b -0 c 1e30 d",
             "ZADD big 0.1 a 1e30 b -inf c 1e-7 d 123456789012345678 e",
-            *table("ZSCAN", ["k", "big", "f", "missing"], "0", options),
+            "ZADD long 0.1 a 1e17 b 1e300 c 0.3 <65>",
+            *table("ZSCAN", ["k", "big", "f", "long", "missing"], "0", options),
         ]
     )
     pair.run(

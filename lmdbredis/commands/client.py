@@ -79,7 +79,7 @@ def client_setinfo(cx: Context, option: bytes, value: bytes) -> Any:
     """CLIENT SETINFO <LIB-NAME libname | LIB-VER libver> -- Tells which library speaks on this connection. O(1). Since 7.2.0."""
     attribute = {b"LIB-NAME": "lib_name", b"LIB-VER": "lib_version"}.get(option.upper())
     if attribute is None:
-        raise ReplyError(CLIENT_INFO_OPTION % shown(option))
+        raise ReplyError(CLIENT_INFO_OPTION % shown(option, len(option)))
     check_printable(value, CLIENT_INFO_VALUE % shown(option))
     will_change(cx)
     setattr(cx.session, attribute, value)
@@ -159,7 +159,7 @@ def _type(word: bytes) -> bytes:
     """Return the type of clients that a word names. Raises ReplyError."""
     kind = _TYPES.get(word.upper())
     if kind is None:
-        raise ReplyError(CLIENT_TYPE % shown(word))
+        raise ReplyError(CLIENT_TYPE % shown(word, len(word)))
     return kind
 
 

@@ -134,7 +134,8 @@ def hello(cx: Context, *words: bytes) -> Any:
             name = options.next()
             check_printable(name, CLIENT_NAME)
         else:
-            raise ReplyError(HELLO_OPTION % shown(options.next()))
+            word = options.next()
+            raise ReplyError(HELLO_OPTION % shown(word, len(word)))
     session = cx.session
     if login is not None:
         _authenticate(cx, *login)

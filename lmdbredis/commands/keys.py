@@ -286,7 +286,7 @@ def _expire_conditions(words: tuple[bytes, ...]) -> set[bytes]:
     wanted = {word.upper() for word in words}
     for word in words:
         if word.upper() not in {b"NX", b"XX", b"GT", b"LT"}:
-            raise ReplyError(EXPIRE_OPTION % shown(word))
+            raise ReplyError(EXPIRE_OPTION % shown(word, len(word)))
     if b"NX" in wanted and len(wanted) > 1:
         raise ReplyError(EXPIRE_NX_AND_OTHERS)
     if {b"GT", b"LT"} <= wanted:

@@ -11,7 +11,6 @@ from typing import Any, Final
 from lmdbredis.arguments import Arguments, bounded_timeout_ms, integer
 from lmdbredis.blocking import Wait
 from lmdbredis.errors import (
-    FAILOVER_FORCE,
     FAILOVER_TIMEOUT,
     IP_ADDRESS_LENGTH,
     MASTER_PORT,
@@ -116,8 +115,6 @@ def failover(cx: Context, *words: bytes) -> Any:
     if aborts:
         cx.server.role.failover.abort()
         return OK
-    if forces and (target is None or not timeout_ms):
-        raise ReplyError(FAILOVER_FORCE)
     cx.server.role.failover.begin(target, timeout_ms, forces=forces)
     return OK
 

@@ -76,7 +76,7 @@ def _head(entry: Entry) -> dict[bytes, Any]:
         b"radix-tree-nodes": nodes + 1,
         b"last-generated-id": format_entry_id(entry.last),
         b"max-deleted-entry-id": format_entry_id(entry.deleted),
-        b"entries-added": entry.added,
+        b"entries-added": _signed(entry.added),
         b"recorded-first-entry-id": format_entry_id(entry.first),
     }
 
@@ -87,7 +87,7 @@ def _full_group(cx: Context, entry: Entry, group: Group, count: int) -> dict[byt
         b"name": group.name,
         b"last-delivered-id": format_entry_id(group.last),
         b"entries-read": _read(group),
-        b"lag": streams_groups.lag(entry, group),
+        b"lag": _lag(entry, group),
         b"pel-count": group.pending,
         b"pending": [
             [format_entry_id(one.entry_id), one.consumer, one.delivered_ms, one.deliveries]
@@ -120,7 +120,18 @@ def _some(found: Iterable[Pending], count: int) -> Iterable[Pending]:
 
 def _read(group: Group) -> int | None:
     """Return how many entries a group has read, as it is replied."""
-    return None if group.read == UNKNOWN else group.read
+    return None if group.read == UNKNOWN else _signed(group.read)
+
+
+def _lag(entry: Entry, group: Group) -> int | None:
+    """Return how many entries a group has still to deliver, as it is replied."""
+    lag = streams_groups.lag(entry, group)
+    return None if lag is None else _signed(lag)
+
+
+def _signed(count: int) -> int:
+    """Return a count as an integer of 64 bits, which XSETID and XGROUP may have brought to its end: no greater one can be replied."""
+    return (count + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 @command("XINFO|GROUPS", flags=READ)
@@ -134,7 +145,7 @@ def xinfo_groups(cx: Context, key: bytes) -> list[dict[bytes, Any]]:
             b"pending": group.pending,
             b"last-delivered-id": format_entry_id(group.last),
             b"entries-read": _read(group),
-            b"lag": streams_groups.lag(entry, group),
+            b"lag": _lag(entry, group),
         }
         for group in streams_groups.groups(cx.db, entry)
     ]

@@ -14,9 +14,9 @@ from lmdbredis.arguments import (
     timeout_ms,
 )
 from lmdbredis.blocking import Wait
-from lmdbredis.datatypes import zsets
+from lmdbredis.datatypes import outside, zsets
 from lmdbredis.datatypes import zsets_ranges as ranges
-from lmdbredis.datatypes.members import REPEATS_MAX, SMALL_MAX
+from lmdbredis.datatypes.members import REPEATS_MAX
 from lmdbredis.errors import (
     OUT_OF_RANGE,
     SCORE_NAN,
@@ -325,7 +325,8 @@ def zscan(cx: Context, key: bytes, cursor: bytes, *options: bytes) -> list[Any]:
     position = cx.cursors.position(token)
     found, following = zsets.scan(cx.db, entry, position, pattern.literal_prefix(glob or b""), count)
     matches = pattern.compile(glob or b"*")
-    shown = format_float if entry.count <= SMALL_MAX else _format_long  # so Redis does, by its two encodings
+    is_packed = outside.encoding(cx.db, entry, cx.config) == b"listpack"
+    shown = format_float if is_packed else _format_long  # so Redis does, by its two encodings
     flat = [word for member, score in found if matches(member) for word in (member, shown(score))]
     return [b"%d" % cx.cursors.token(following, token), flat]
 
