@@ -168,7 +168,7 @@ class Store:
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
             os.close(fd)
             raise StorageError(
-                f"another server (pid {holder or 'unknown'}) is using the directory {self.directory}"
+                f"another server (pid {holder or 'unknown'}) or a tool is using the directory {self.directory}"
             ) from None
         with suppress(OSError):  # a full disk: the number is for people, the lock is what counts
             os.ftruncate(fd, 0)

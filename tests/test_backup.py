@@ -222,6 +222,7 @@ def test_refusals(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["backup", f"127.0.0.1:{port}", str(tmp_path / "x")], f"127.0.0.1:{port}: Connection refused"),
         (["backup", "localhost:99999", str(tmp_path / "x")], "localhost:99999: there is no such port"),
         (["backup", "localhost:0", str(tmp_path / "x")], "localhost:0: there is no such port"),
+        (["backup", "localhost:\u0661", str(tmp_path / "x")], "is not a store"),
         (["backup", "no.such.host.invalid:6379", str(tmp_path / "x")], "no.such.host.invalid:6379: "),
         (["backup", store, f"{store}/sub"], "is inside the store"),
         (["backup", store, f"{store}/wal/../deep/sub"], "is inside the store"),
@@ -254,6 +255,50 @@ def test_restore(made: Path, tmp_path: Path, is_there: bool):
 
     assert ([], expected.state) == (found.faults, found.state)
     assert control.replid not in {manifest.read(made / "backup").replid, control_file.NO_REPLID}
+
+
+def test_nothing_is_made_in_what_it_is_made_from(
+    made: Path, backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """No store is made inside its backup, and no backup inside its store, by whatever name; both are as they were."""
+    store = tmp_path / "store"
+    shutil.copytree(made / "store", store)
+    for source, kind, before, after in ((backup, "backup", "restore", "-o"), (store, "store", "backup", "--")):
+        link = tmp_path / f"link-{kind}"
+        link.symlink_to(source)
+        (source / "empty").mkdir()
+        (tmp_path / f"into-{kind}").symlink_to(source / "empty")
+        kept = files(source)
+        monkeypatch.chdir(source / "wal")
+        for given, target in (
+            (source, source / "in"),
+            (source, source / "wal" / ".." / "deep" / "in"),
+            (source, source / "empty"),
+            (source, "in"),
+            (source, "../in"),
+            ("..", source / "in"),
+            ("..", "../in"),
+            (source, link / "in"),
+            (link, source / "in"),
+            (source, tmp_path / f"into-{kind}"),
+            (source, tmp_path / f"into-{kind}" / "in"),
+        ):
+            assert main([before, str(given), after, str(target)]) == 2, (given, target)
+            assert f"{target} is inside the {kind}" in capsys.readouterr().err
+        assert kept == files(source)
+        assert not (source / "in").exists()
+        assert not (source / "deep").exists()
+    assert main(["restore", str(backup), "-o", f"{backup}-beside"]) == 0
+
+
+def test_a_link_that_leads_to_itself(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A link that leads to itself is no place for a backup or a store: status 2, a line that says so, and nothing is left."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for words in (["backup", str(made / "store"), str(loop)], ["restore", str(made / "backup"), "-o", str(loop)]):
+        assert main(words) == 2
+        assert str(loop) in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [loop]
 
 
 def _flip(path: Path, at: int) -> None:

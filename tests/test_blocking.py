@@ -548,15 +548,6 @@ WATCHED = """
     b: PING
     b: EXEC
 """
-SWAPPED = """
-    a~ BLPOP k 0
-    b~ BLMOVE d k LEFT LEFT 0
-    w: MULTI
-    w: SWAPDB 0 1
-    w: RPUSH d x
-    w: RPUSH k y
-    w: EXEC
-"""
 CONVERSATIONS = {
     "key order": KEY_ORDER,
     "fairness": FAIRNESS,
@@ -569,7 +560,7 @@ CONVERSATIONS = {
     "in MULTI": IN_MULTI,
     "silent": SILENT,
     "watched": WATCHED,
-    "swapped": SWAPPED,
+    "swapped": "a~ BLPOP k 0\nb~ BLMOVE d k LEFT LEFT 0\nw: MULTI\nw: SWAPDB 0 1\nw: RPUSH d x\nw: RPUSH k y\nw: EXEC",
 }
 
 

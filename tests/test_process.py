@@ -322,7 +322,7 @@ def test_a_directory_in_use_harms_nothing(tmp_path: Path):
             "--pidfile", str(pidfile), cwd=ROOT,
         )  # fmt: skip
 
-        assert f"another server (pid {server.pid}) is using the directory {server.dir}" in said
+        assert f"another server (pid {server.pid}) or a tool is using the directory {server.dir}" in said
         assert "Traceback" not in said
         assert pidfile.read_text() == f"{server.pid}\n"
         with RawClient(0, path=str(path)) as client:

@@ -104,7 +104,9 @@ def test_second_server(tmp_path: Path, store: Store):
     """A second server on the directory is told who has it, and the first one goes on unharmed."""
     put(store, a="1")
     for _ in range(3):
-        with pytest.raises(StorageError, match=rf"another server \(pid {os.getpid()}\) is using the directory"):
+        with pytest.raises(
+            StorageError, match=rf"another server \(pid {os.getpid()}\) or a tool is using the directory"
+        ):
             open_store(store.directory)
     put(store, b="2")
     store.checkpoint()

@@ -283,6 +283,64 @@ def test_usage(words: list[str]):
     assert said.startswith("usage: lmdbredis")
 
 
+COUNTS = (
+    ["keys", "x", "*", "--limit"], ["keys", "x", "*", "-n"], ["stats", "x", "--top"], ["stats", "x", "-n"], ["bigkeys", "x", "--top"],
+    ["bigkeys", "x", "-n"], ["get", "x", "k", "--limit"], ["get", "x", "k", "-n"], ["wal", "cat", "x", "--limit"],
+    ["wal", "tail", "x", "--limit"], ["wal", "tail", "x", "--last"],
+)  # fmt: skip
+LSNS = (["wal", "cat", "x", "--from"], ["wal", "tail", "x", "--from"])
+NO_NUMBERS = ("", "-1", "+1", " 5", "5 ", "5\n", "1_0", "\u0665", "\uff15", "1.0", "0x1f")
+
+
+@pytest.mark.parametrize("words", [*COUNTS, *LSNS], ids=" ".join)
+def test_numbers(words: list[str], capsys: pytest.CaptureFixture[str]):
+    """A count is digits, an lsn 1 to 16 hexadecimal ones; whatever else Python takes for a number is wrong usage."""
+    is_lsn = words in LSNS
+    right = ("0", "5", "007", *(("aF", "f" * 16) if is_lsn else ("9" * 18,)))
+    for word in right:
+        assert int(word, 16 if is_lsn else 10) in vars(parser().parse_args([*words, word])).values()
+    for word in (*NO_NUMBERS, *(("g", "1" * 17, "f" * 24) if is_lsn else ("a", "9" * 19, "9" * 5000))):
+        with pytest.raises(SystemExit) as end:
+            main([*words, word])
+        said = capsys.readouterr().err
+        assert (2, True) == (end.value.code, said.startswith("usage: lmdbredis")), word
+        assert f"invalid {'lsn' if is_lsn else 'count'} value: {word!r}" in said
+
+
+def test_interrupted_early(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Who interrupts the tool before it has read its command line gets status 130 and no word."""
+
+    def interrupted() -> argparse.ArgumentParser:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tools.main.parser", interrupted)
+    assert main(["stats", "x"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+_INTERRUPTED_IMPORT = """
+import sys
+
+class Finder:
+    def find_spec(name, *_):
+        if name == sys.argv[1]:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Finder)
+from tools.main import main
+sys.exit(main(["stats", "x"]))
+"""
+
+
+@pytest.mark.parametrize("name", ["argparse", "lmdb", "lmdbredis.config", "tools.compact", "tools.options"])
+def test_interrupted_import(name: str):
+    """So does who interrupts it while its modules are loaded."""
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_IMPORT, name], cwd=ROOT, capture_output=True, check=False, timeout=60
+    )
+    assert (130, b"", b"") == (done.returncode, done.stdout, done.stderr)
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_no_store(tmp_path: Path, command: list[str]):
     """What is no store is said to be none: an empty directory, a missing one, a file, a data.mdb that is something else."""

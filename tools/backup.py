@@ -28,6 +28,7 @@ from lmdbredis.config import VERSION
 from lmdbredis.errors import StorageError
 
 from . import copying, manifest, verify
+from .options import refuse_inside
 from .sources import Restarted, lock, open_source
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def run(given: argparse.Namespace) -> int:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StorageError(f"{given.target} is there already")
     store = Path(given.source)
-    if (store / "data.mdb").exists() and target.resolve().is_relative_to(store.resolve()):
-        raise StorageError(f"{given.target} is inside the store: make the backup elsewhere")
+    if (store / "data.mdb").exists():
+        refuse_inside(given.target, store, "store")
     copying.step_back()
     for tries in range(1, _TRIES + 1):
         try:

@@ -2,26 +2,32 @@
 
 Laws: what looks at a store only reads, so it may run beside a server; it says which moment it shows; only the table of readers and LOCK
 are made, where they are missing. What writes says so, and writes all or nothing. What is made in a store is its owner's, whoever runs
-this (`lmdbredis.ownership`). Damage is a line for a person and an exit status, never a traceback. Exit status: see `options`.
+this (`lmdbredis.ownership`). Damage is a line for a person and an exit status, never a traceback. Exit status: see `options`;
+130 if it was interrupted, be it while its modules were still loaded.
 
 Each command is a module with `add_parser(commands)`; this one is the list of them, and the one place where they end.
 """
 
 from __future__ import annotations
 
-import argparse
-import io
-import json
-import os
 import sys
-from typing import TYPE_CHECKING, Final
 
-from lmdbredis.config import VERSION
-from lmdbredis.errors import MORE_BY_CHECK, StorageError
+_INTERRUPTED = 130  # as a shell says it
+try:
+    import argparse
+    import io
+    import json
+    import os
+    from typing import TYPE_CHECKING, Final
 
-from . import backup, bigkeys, check, compact, get, keys, restore, stats, verify, wal
-from .child import Damaged, plain
-from .options import BROKEN, INTERRUPTED, OK, UNREADABLE
+    from lmdbredis.config import VERSION
+    from lmdbredis.errors import MORE_BY_CHECK, StorageError
+
+    from . import backup, bigkeys, check, compact, get, keys, restore, stats, verify, wal
+    from .child import Damaged, plain
+    from .options import BROKEN, OK, UNREADABLE
+except KeyboardInterrupt:  # a tenth of a second is long enough for it, and nobody has called `main` yet
+    sys.exit(_INTERRUPTED)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +53,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; return its exit status."""
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """Read the command line and do what it says; return the exit status."""
     _mend_streams()
     given = parser().parse_args(argv)
     try:
@@ -60,8 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lmdbredis: {plain(error)}", file=sys.stderr)
         _let_output_go()  # the disk behind it may be full
         return UNREADABLE
-    except KeyboardInterrupt:
-        return INTERRUPTED
 
 
 def _status(given: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ Law: an option has one name and one meaning in all commands.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,10 @@ OK: Final = 0
 BROKEN: Final = 1  # something in the store is not what it must be
 UNREADABLE: Final = 2  # there is no store, it cannot be opened, or the command line is wrong
 MISSING: Final = 3  # all is well, but there is no such key
-INTERRUPTED: Final = 130  # as a shell says it
+
+# What `int` takes as well is a slip here: signs, spaces, underscores, digits of other scripts, and more than any lsn or C's numbers hold.
+_LSN: Final = re.compile(r"[0-9A-Fa-f]{1,16}")
+_COUNT: Final = re.compile(r"[0-9]{1,18}")
 
 Commands = Any  # what argparse's add_subparsers returns: it has no public name
 
@@ -39,17 +43,25 @@ def refuse_nothing_to_copy(directory: Path) -> None:
         raise StorageError(f"{directory}: data.mdb is empty")
 
 
+def refuse_inside(target: Path, source: Path, kind: str) -> None:
+    """Raise StorageError if `target`, by whatever name, is in the directory that it is to be made from. Raises OSError."""
+    # `Path.resolve` would end with a RuntimeError at a link that leads to itself.
+    if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source)):
+        raise StorageError(f"{target} is inside the {kind}: make it elsewhere")
+
+
 def lsn(word: str) -> int:
-    """Return the lsn that a word spells: hexadecimal, as in the names of segments and in every message."""
+    """Return the lsn that a word spells: hexadecimal, as in the names of segments and in every message. Raises ValueError."""
+    if not _LSN.fullmatch(word):
+        raise ValueError(word)
     return int(word, 16)
 
 
 def count(word: str) -> int:
-    """Return the number that a word spells. Raises ValueError if it is negative."""
-    number = int(word)
-    if number < 0:
+    """Return the number that a word spells. Raises ValueError."""
+    if not _COUNT.fullmatch(word):
         raise ValueError(word)
-    return number
+    return int(word)
 
 
 def name(word: str) -> bytes:

@@ -5,7 +5,7 @@ replica of the old one goes on with it by mistake.
 
 Laws:
 
-1. Only into a directory that is not there, or empty.
+1. Only into a directory that is not there, or empty, and not in the backup: that stays as it was made.
 2. It is written so that no server starts on half of it: CONTROL comes first, and a server refuses CONTROL without data.mdb; data.mdb
    gets its name last, when everything is on disk and the checksums are right. (A directory cannot always be renamed into place:
    it may be a mount point.)
@@ -23,6 +23,7 @@ from lmdbredis import control_file
 from lmdbredis.errors import StorageError
 
 from . import copying, manifest, verify
+from .options import refuse_inside
 from .sources import lock
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def run(given: argparse.Namespace) -> int:
     is_new = not target.exists()
     if not is_new and (not target.is_dir() or any(target.iterdir())):
         raise StorageError(f"{given.output} is not empty: a store is restored into a new or empty directory")
+    refuse_inside(given.output, given.backup, "backup")
     target.mkdir(parents=True, exist_ok=True)
     lock_fd = lock(target)
     if lock_fd < 0:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _TRIES: Final = 5
 _PAUSE_S: Final = 0.05
 _LOOK_S: Final = 0.1
-_ADDRESS: Final = re.compile(r"(?P<host>[^/]*):(?P<port>\d{1,5})")
+_ADDRESS: Final = re.compile(r"(?P<host>[^/]*):(?P<port>[0-9]{1,5})")
 
 Mark = tuple[int, int, bytes]  # of the file LOCK: its number, when it was written, what is in it
 
