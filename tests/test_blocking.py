@@ -609,16 +609,12 @@ def test_counts(pair: Pair):
     """INFO counts who waits and for how many keys, CLIENT LIST shows the command; afterwards nobody is left."""
     names = (b"blocked_clients", b"total_blocking_keys", b"clients_in_timeout_table")
     seen: list[list[list[bytes]]] = [[], []]
+    script = [
+        "a~ BLPOP k j 0", "b~ BLPOP k 100", "c~ BZPOPMIN k z 100", "w: RPUSH k 1", "w: CLIENT UNBLOCK {b}", "* close c",
+    ]  # fmt: skip
     with Talk(pair) as talk:
-        for script in (
-            "a~ BLPOP k j 0",
-            "b~ BLPOP k 100",
-            "c~ BZPOPMIN k z 100",
-            "w: RPUSH k 1",
-            "w: CLIENT UNBLOCK {b}",
-            "* close c",
-        ):
-            talk.run([script])
+        for line in script:
+            talk.run([line])
             for side in SIDES:
                 found = fields(pair.clients()[side], "INFO", "clients")
                 seen[side].append([found[name] for name in names])
