@@ -27,6 +27,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from lmdbredis import errors
+from lmdbredis import format as fmt
 from lmdbredis.blocking import Wait
 from lmdbredis.errors import DiskFull, ReplyError, StorageError, SyncFailed, shown
 from lmdbredis.lobby import HandlerFailed, is_told
@@ -124,15 +125,19 @@ class Executor(Runs):
         Raises DiskFull: what is in the log by then has come; StorageError: they do not follow on what is there.
         """
         self._begin(now_us)
+        begin_lsn, failure = self.lsn, None
         try:
             rows, notes = self.store.follow(records)
             self.keyspace.take_over(rows)
-        except NoRoom as full:
-            self._undo()
-            raise DiskFull(str(full)) from full
-        except StorageError:
-            self._undo()  # some of them may be in the log
-            raise
+        except (StorageError, *NoRoom) as error:
+            failure = error
+            self._undo()  # which brings all that is in the log by now
+            came = [record.payload for record in records if begin_lsn <= record.lsn and record.end_lsn <= self.lsn]
+            rows, notes = fmt.merge_payloads(came)
+            if came:
+                self.keyspace.news += [News(What.ALL, database, b"") for database in self.keyspace.databases]
+        for hook in self.store.hooks:
+            hook(rows)
         for letter, name, number, key in notes:
             if letter:
                 self.announce(letter, name, number, key)
@@ -142,6 +147,17 @@ class Executor(Runs):
             self.waiters.note(self.keyspace.news)
             self.keyspace.news.clear()
         self._serve_readers()
+        if isinstance(failure, StorageError):
+            raise failure
+        if failure is not None:
+            raise DiskFull(str(failure)) from failure
+
+    def portions(self, records: list[Record]) -> list[list[Record]]:
+        """Return records of the log that this server copies as they are to be followed: together, which costs less, if nobody here waits or watches.
+
+        What one of them brings, the next may take away: who waits or watches must not miss it.
+        """
+        return [[record] for record in records] if self.waiters or self.store.hooks else [records]
 
     def look_again(self, now_us: int) -> None:
         """Serve who waits for keys, whichever they are: another state has taken the place of the one that was here. Between batches."""

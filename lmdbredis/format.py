@@ -97,7 +97,7 @@ import msgpack
 from lmdbredis.errors import NewerFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 FORMAT_VERSION: Final = 1
 
@@ -510,6 +510,21 @@ def unpack_payload(payload: bytes) -> tuple[WriteSet, Sequence[Note]]:
     if not isinstance(unpacked, dict):
         raise ValueError("the payload of a record is no map")  # noqa: TRY004 -- to the reader it is damage, like all the others
     return unpacked, unpacked.pop(NOTES, ())
+
+
+def merge_payloads(payloads: Iterable[bytes]) -> tuple[WriteSet, list[Note]]:
+    """Return (rows, notes) of several records that follow each other: of each row the last. Raises ValueError as `unpack_payload`."""
+    merged: WriteSet = {}
+    notes: list[Note] = []
+    for payload in payloads:
+        write_set, noted = unpack_payload(payload)
+        notes += noted
+        for number, rows in write_set.items():
+            if number in merged:
+                merged[number].update(rows)
+            else:
+                merged[number] = rows
+    return merged, notes
 
 
 def refuse_newer(version: int, what: str) -> None:

@@ -257,10 +257,15 @@ class Link:
             records = incoming.feed(data)
             if not records:
                 continue
-            server.executor.follow(records, now_us())
+            for portion in server.executor.portions(records):
+                try:
+                    server.executor.follow(portion, now_us())
+                except (DiskFull, StorageError):
+                    server.after_following()  # part of it may have come
+                    raise
+                server.after_following()
             if any(record.flags & fmt.WANTS_SYNC for record in records):
                 self._wants_sync = True
-            server.after_following()
             self.acknowledge()
         raise LinkFailed("it has closed the connection")
 

@@ -246,22 +246,13 @@ class Store:
     def follow(self, records: Sequence[wal.Record]) -> tuple[fmt.WriteSet, list[fmt.Note]]:
         """Take records of the log that this store is a copy of: into the log, at their addresses, and their rows together.
 
-        Returns those rows, and the records' notes.
+        Returns those rows, and the records' notes; to call the hooks is the caller's part, once he has taken note of the rows.
 
         Between batches. Raises StorageError if they do not follow on what is there; DiskFull: then `repair`, and what is in the log
         by then is all that has come.
         """
-        merged: fmt.WriteSet = {}
-        notes: list[fmt.Note] = []
         self.wal.follow(records)
-        for record in records:
-            write_set, noted = fmt.unpack_payload(record.payload)
-            notes += noted
-            for number, rows in write_set.items():
-                if number in merged:
-                    merged[number].update(rows)
-                else:
-                    merged[number] = rows
+        merged, notes = fmt.merge_payloads(record.payload for record in records)
         self.disk.reached("wal.appended")
         self._time_ms = records[-1].time_ms
         self._batch_rows = sum(map(len, merged.values()))
@@ -276,8 +267,6 @@ class Store:
                     del table.overlay[key]
                 self._put_rows(table, rows.items())
             table.fresh.update(rows)
-        for hook in self.hooks:
-            hook(merged)
         return merged, notes
 
     def drain(self) -> None:
@@ -562,13 +551,15 @@ class Store:
     def probe(self, time_ms: int) -> None:
         """Find out whether the disk has room: commit and log an empty record. Raises DiskFull while it has not.
 
-        The commit comes first, and is synced in the background: it may be what makes room, since log segments can go then.
+        The commit comes first, and is synced in the background: it may be what makes room, since log segments can go then. Before it
+        comes the sync of the last one, whose pages the next may need.
         """
+        self._wait_for_commit()
+        self.begin_sync()
         if self.dirty_rows:
-            self._wait_for_commit()
             self.begin_commit()
             self._wait_for_commit()
-        self.begin_sync()
+            self.begin_sync()
         self.beat(time_ms)
 
     def beat(self, time_ms: int, flags: int = 0) -> None:

@@ -5,7 +5,9 @@ How a replica comes to have it, whatever happens on the way, is in `test_replica
 
 from __future__ import annotations
 
+import contextlib
 import random
+import resource
 from typing import TYPE_CHECKING
 
 import pytest
@@ -310,6 +312,18 @@ def test_other_number_of_databases(of_primary: int, of_replica: int):
         assert family.replica.client().call("DEBUG", "CHECK").value == b"OK"
 
 
+def test_a_primary_for_a_moment():
+    """Who becomes a primary and a replica again before anything is logged has made no databases of its own."""
+    with Family(1, of_primary=("--databases", "4"), of_replicas=("--databases", "16")) as family:
+        run(family.primary.client(), "SET k v")
+        family.wait()
+        proxy = family.proxy.port
+        run(family.replica.client(), f"MULTI\nREPLICAOF NO ONE\nREPLICAOF 127.0.0.1 {proxy}\nEXEC")
+        run(family.primary.client(), "SET k w")
+        family.check()
+        assert family.replica.client().call("GET", "k").value == b"w"
+
+
 # --- time -------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -418,6 +432,61 @@ def test_stream_readers_are_woken(family: Family):
         run(primary, "SWAPDB 0 1")
         assert [[b"w", [[b"1-1", [b"f", b"v"]]]]] == one.read()[0].plain()
         run(primary, "SWAPDB 0 1")
+
+
+def test_nothing_is_missed_of_what_comes_together(family: Family):
+    """Who waits or watches at a replica sees each write, though many come at once, and some take back what others brought."""
+    primary, replica = (server.client() for server in family.servers)
+    run(primary, "SET k v")
+    family.wait()
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(family.replica.connect()) for _ in range(3)]
+        for reader, stream in zip(readers, "abc", strict=True):
+            reader.send(b"XREAD BLOCK 0 STREAMS %b 0\r\n" % stream.encode())
+        wait_for(lambda: info(replica, "clients")["blocked_clients"] == "3", "all to wait")
+        run(replica, "WATCH k")
+        family.proxy.stall()
+        for line in (
+            "XADD a 1-1 f v", "DEL a", "XADD b MAXLEN 1 1-1 f v", "XADD b MAXLEN 1 2-1 f v", "XADD c 1-1 f v", "RENAME c d",
+            "SWAPDB 0 1", "SWAPDB 0 1",
+        ):  # fmt: skip
+            run(primary, line)
+        family.proxy.heal()
+        for reader, stream in zip(readers, "abc", strict=True):
+            assert [[stream.encode(), [[b"1-1", [b"f", b"v"]]]]] == reader.read()[0].plain()
+        family.wait()
+        run(replica, "MULTI\nGET k")
+        assert replica.call("EXEC").plain() is None
+
+
+def test_watch_of_what_is_not_there(family: Family):
+    """What a replica watches is followed where FLUSHDB leads its name."""
+    primary, replica = (server.client() for server in family.servers)
+    run(primary, "SET k v")
+    family.wait()
+    run(replica, "WATCH gone")
+    for line in ("FLUSHDB", "SET gone v", "DEL gone"):
+        run(primary, line)
+        family.wait()
+    run(replica, "MULTI\nGET k")
+    assert replica.call("EXEC").plain() is None
+
+
+def test_what_came_before_the_disk_was_full():
+    """Of records that come together a replica tells those that its disk had room for, and the others when there is room again."""
+    count = 1000
+    with Family(1) as family, family.replica.connect() as listener:
+        replica = family.replica
+        listener.call("SUBSCRIBE", "room")
+        family.proxy.stall()
+        for number in range(count):
+            family.primary.client().call("PUBLISH", "room", number)
+        resource.prlimit(replica.pid, resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))
+        family.proxy.heal()
+        wait_for(lambda: "The disk is full" in replica.log_tail(), "the disk to be full")
+        resource.prlimit(replica.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        family.check()
+        assert [listener.read()[0].plain()[2] for _ in range(count)] == [b"%d" % number for number in range(count)]
 
 
 @pytest.mark.parametrize(
