@@ -127,6 +127,10 @@ class Role:
         if changes and not is_copy:
             self._server.keyspace.load()  # what a copy need not know: the ids in reserve, databases that nobody made
         elif changes:
+            if any(
+                table.batch for table in self._server.store.tables
+            ):  # of a moment as a primary: nobody may log them any more
+                self._server.store.repair()
             self._server.keyspace.due.forget()  # it is not told of rows that come
         self.apply()
 

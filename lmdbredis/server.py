@@ -20,6 +20,7 @@ import resource
 import signal
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +30,7 @@ from lmdbredis.busy import Busy
 from lmdbredis.config import SET_FAILED, Config
 from lmdbredis.connection import Connection
 from lmdbredis.disk import Disk
-from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
+from lmdbredis.errors import DiskFull, ReplyError, StorageError, SyncFailed
 from lmdbredis.executor import Executor
 from lmdbredis.expiry import Upkeep
 from lmdbredis.keyspace import Keyspace
@@ -112,22 +113,26 @@ class RedisServer:
         self.role.apply()
 
     def exchange(self) -> None:
-        """Put the state that is to be installed in the place of what is here. Raises StorageError, DiskFull, SyncFailed."""
+        """Put the state that is to be installed in the place of what is here. Raises SyncFailed."""
         self._reopen(checkpoint=False)
         self.executor.look_again(now_us())
         self.send_heard()
 
     def reload(self) -> None:
-        """Close and reopen the store: DEBUG RELOAD."""
+        """Close and reopen the store: DEBUG RELOAD. Raises SyncFailed."""
         self._reopen(checkpoint=True)
 
     def _reopen(self, *, checkpoint: bool) -> None:
         self.barrier.settle()
         self.role.feeds.let_go()
-        self.store.close(checkpoint=checkpoint)
+        with suppress(DiskFull):  # it is closed all the same, and the log has everything
+            self.store.close(checkpoint=checkpoint)
         self.barrier.release()  # the log is synced: and what comes may have other addresses
         before, expires = self.executor, self.upkeep.active_expire
-        self._open()
+        try:
+            self._open()
+        except (StorageError, DiskFull, OSError) as failure:  # there is nothing to go on with
+            raise SyncFailed(f"the store cannot be opened again: {failure}") from failure
         self.executor.take_over(before)
         self.upkeep.active_expire = expires
         for session in self.sessions:
