@@ -161,6 +161,8 @@ def compact_beside(directory: Path) -> int:
     lock_fd = _lock_place(directory)
     try:
         return _compact_beside(directory, pid)
+    except (DiskFull, SyncFailed) as error:
+        raise OSError(f"{directory} was not compacted: {error}") from error
     finally:
         os.close(lock_fd)
 
