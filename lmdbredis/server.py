@@ -49,6 +49,7 @@ log = logging.getLogger("lmdbredis")
 _COLD_FAULTS: Final = 4  # pages read from the disk since the last look, to be called cold
 _WARM_REQUESTS_MAX: Final = 64  # of one session: more of its keys are not read ahead
 _COLLECT_OBJECTS: Final = 50_000  # allocations between two runs of the cycle collector
+_STRANGER_OUTPUT_BYTES: Final = 1024  # what a client that has not given its password may leave unread
 _REPLICAS_S: Final = 0.01  # between two looks at replicas that are waited for
 _EVERYSEC_S: Final = 1.0
 _LAST_BYTES: Final = 64  # of what an idle client has said last, which only CLIENT LIST asks for
@@ -340,6 +341,8 @@ class RedisServer:
             return False
         limits = self.config.client_output_buffer_limit
         hard, soft, soft_s = limits.pubsub if session.gate & Gate.LISTENS else limits.normal
+        if not session.parser.authenticated:  # a stranger gets no more than the errors that say so
+            hard = _STRANGER_OUTPUT_BYTES
         is_past_hard, is_past_soft = 0 < hard < pending_bytes, 0 < soft < pending_bytes
         now_ms = clock_ms()
         session.soft_since_ms = (session.soft_since_ms or now_ms) if is_past_soft else 0

@@ -247,6 +247,19 @@ def test_strangers_may_promise_little(limited: Callable[..., Lmdbredis]):
             assert client.read_until_closed() == b"-ERR Protocol error: " + text + b"\r\n"
 
 
+def test_a_stranger_who_does_not_read(limited: Callable[..., Lmdbredis]):
+    """Who has not given the password is cut off once the socket takes no more of what he is told."""
+    server = limited("--requirepass", "secret")
+    with server.connect() as stranger:
+        with contextlib.suppress(Disconnected):
+            for _ in range(2000):
+                stranger.send(pack(["SET", "x", 5]) * 1000)
+        wait_until(lambda: is_closed(stranger))
+    with server.connect() as client:
+        assert client.call("AUTH", "secret").value == b"OK"
+        assert b"client_output_buffer_limit_disconnections:1\r\n" in client.call("INFO", "stats").value
+
+
 def test_a_million_halves(limited: Callable[..., Lmdbredis]):
     """A million pieces of requests that never end are held as they came: memory follows the bytes that were sent.
 
