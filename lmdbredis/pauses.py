@@ -76,10 +76,10 @@ class Pauses:
         writes_nothing: Callable[[Sequence[bytes]], bool],
     ) -> bool:
         """Hold a session if its request must wait; tell whether it must. `writes_nothing` tells whether a request runs a script that says so."""
-        if not self._hold_all and not (
-            command.writes
-            or (command.name in _AS_WRITES and not (command.name in OF_SCRIPTS and writes_nothing(words)))
-            or (command.name == "exec" and any(found.writes or found.name in _AS_WRITES for found, _ in session.queued))
+        asked = [(command, words), *(session.queued if command.name == "exec" else ())]
+        if not self._hold_all and not any(
+            one.writes or (one.name in _AS_WRITES and not (one.name in OF_SCRIPTS and writes_nothing(said)))
+            for one, said in asked
         ):
             return False
         self._standing[session] = None

@@ -448,6 +448,9 @@ WRITES_PAUSED = r"""
     e: SET k e
     g: MULTI
     g: GET k
+    h: MULTI
+    h: EVAL "#!lua flags=no-writes\nreturn 12" 0
+    h: GET k
     w~ BLPOP waits 0
     p: CLIENT PAUSE 100000 WRITE
     a: GET k
@@ -458,6 +461,7 @@ WRITES_PAUSED = r"""
     e~ EXEC
     f~ BLPOP l 0
     g: EXEC
+    h: EXEC
     i~ FLUSHALL
     j: SUBSCRIBE room
     o~ DEL k
