@@ -151,6 +151,11 @@ class Watches:
             return True
         return watched.expires_key in keyspace.expires.batch or (bool(watched.owner) and watched.owner in owners())
 
+    def names(self) -> list[Name]:
+        """Return what is watched. O(watches)."""
+        sessions = {session for sessions in self._by_row.values() for session in sessions}
+        return list({name for session in sessions for name in session.watched})
+
     # --- what a record has changed ------------------------------------------------------------------------------------------
 
     def _marks_of(self, watched: Watched) -> Iterator[tuple[_Marks, bytes]]:

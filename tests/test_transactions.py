@@ -433,3 +433,21 @@ def test_what_others_watch_costs_a_write_nothing(ours: Server):
         assert beside < 5 * alone + 0.1, (alone, beside)  # it was 250 times as long
         writer.call("SET", "w19999", "x")
         assert watcher.pipeline([("MULTI",), ("PING",), ("EXEC",)])[-1].value is None
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one", "both"])
+def test_swapped_with_what_has_expired(pair: Pair, both: bool):
+    """A key whose time has come, and that nobody has deleted yet, is none: it comes and goes without a change."""
+    pair.run(
+        [
+            "DEBUG SET-ACTIVE-EXPIRE 0",
+            "SET x v PX 1",
+            "SELECT 1",
+            *(["SET x w PX 1"] if both else []),
+            "DEBUG SLEEP 0.01",
+            *("WATCH x", "SWAPDB 0 1", "MULTI", "PING", "EXEC"),
+            *("WATCH x", "SWAPDB 0 1", "GET x", "MULTI", "PING", "EXEC"),
+            "DEBUG SET-ACTIVE-EXPIRE 1",
+            "SELECT 0",
+        ]
+    )
