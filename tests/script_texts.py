@@ -133,6 +133,11 @@ SCRIPTS: dict[str, list[str]] = {
         "return redis.call('set','a','b','c')",
         "return redis.call('incr','k','x','y')",
         "local t={} for i=1,9000 do t[i]='a' end return redis.call('del',unpack(t))",
+        *(
+            f"local t={{}} for i=1,{count} do t[i]='a' end return {call}"
+            for count in (7997, 7998, 7999, 8000)
+            for call in ("redis.call('del',unpack(t))", "#{unpack(t)}", "#{unpack(t,1)}", "#{unpack(t,1,#t)}")
+        ),
         "local t={} for i=1,7000 do t[i]='a' end return redis.call('del',unpack(t))",
         "local e=redis.call('set','x','notanum') local r=redis.pcall('incr','x') return {r.err, tostring(r.source), tostring(r.line)}",
         "local r=redis.pcall('incr','x') r.err='changed' return r",

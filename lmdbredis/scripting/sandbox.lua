@@ -421,7 +421,7 @@ function globals.unpack(...)
   first = first == nil and 1 or tonumber(first) or bad_argument(2, 'unpack', 'number expected, got ' .. type(first))
   last = last == nil and #list or tonumber(last) or bad_argument(3, 'unpack', 'number expected, got ' .. type(last))
   if not (last - first < UNPACK_MAX and first > -2147483649 and last < 2147483648) then fail('too many results to unpack') end
-  return unpack(list, first, last)
+  return unpack(...) -- no words more than the script's: they take the stack's room from what is unpacked
 end
 
 local tables = copy(table)
