@@ -390,7 +390,7 @@ _NONE = (
         _row("syslog-ident", TEXT, "redis", change=START),
         _row("syslog-facility", OneOf(("user", *(f"local{n}" for n in range(8)))), "local0", change=START),
         *_rows("crash-log-enabled crash-memcheck-enabled", YES_NO, "yes"),
-        _row("use-exit-on-panic", YES_NO, "no", hidden=True),
+        *_rows("use-exit-on-panic lua-enable-deprecated-api", YES_NO, "no", hidden=True),
         *_rows("shutdown-on-sigint shutdown-on-sigterm", ShutdownFlags(), "default"),
         _row("always-show-logo", YES_NO, "no", change=START),
         _row("ignore-warnings", TEXT, ""),

@@ -15,13 +15,14 @@ from lmdbredis.datatypes import digest, outside
 from lmdbredis.entry import Entry
 from lmdbredis.errors import BROKEN, DEBUG_REFUSED, DEBUG_RELOAD_OPTION, DEBUG_SYNTAX, NO_SUCH_KEY, ReplyError, shown
 from lmdbredis.registry import ADMIN, LOADING, NOSCRIPT, STALE, Context, command
-from lmdbredis.resp import OK, Simple
+from lmdbredis.resp import OK, Raw, Simple
 from lmdbredis.words import parse_float, parse_int
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SAMPLES: Final = 100
+_ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
 @command("DEBUG", flags=ADMIN | NOSCRIPT | LOADING | STALE)
@@ -50,6 +51,11 @@ def _set_active_expire(cx: Context, on: bytes) -> Any:
     """SET-ACTIVE-EXPIRE <0|1> -- Setting it to 0 disables expiring keys that are not accessed, 1 enables it again."""
     cx.server.set_active_expire(on=parse_int(on) not in {None, 0})
     return OK
+
+
+def _error(cx: Context, text: bytes) -> Any:
+    """ERROR <string> -- Return a Redis protocol error with <string> as message. Useful for clients unit tests to simulate Redis errors."""
+    return Raw(b"-%b\r\n" % text.translate(_ONE_LINE))
 
 
 def _object(cx: Context, key: bytes) -> Any:
@@ -122,6 +128,7 @@ _SUBCOMMANDS: Final[dict[bytes, tuple[Callable[..., Any], int, int]]] = {
     b"CHECK": (_check, 0, 0),
     b"DIGEST": (_digest, 0, 0),
     b"DIGEST-VALUE": (_digest_value, 0, _ANY),
+    b"ERROR": (_error, 1, 1),
     b"OBJECT": (_object, 1, 1),
     b"RELOAD": (_reload, 0, _ANY),
     b"SET-ACTIVE-EXPIRE": (_set_active_expire, 1, 1),

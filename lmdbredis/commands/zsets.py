@@ -327,6 +327,8 @@ def zscan(cx: Context, key: bytes, cursor: bytes, *options: bytes) -> list[Any]:
     matches = pattern.compile(glob or b"*")
     is_packed = outside.encoding(cx.db, entry, cx.config) == b"listpack"
     shown = format_float if is_packed else _format_long  # so Redis does, by its two encodings
+    if is_packed:
+        found.sort(key=lambda pair: (pair[1], pair[0]))
     flat = [word for member, score in found if matches(member) for word in (member, shown(score))]
     return [b"%d" % cx.cursors.token(following, token), flat]
 
