@@ -528,6 +528,7 @@ def test_debug_own(client: RawClient):
         "CHECK",
         "DIGEST",
         "DIGEST-VALUE",
+        "ERROR",
         "OBJECT",
         "RELOAD",
         "SET-ACTIVE-EXPIRE",
