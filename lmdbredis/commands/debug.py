@@ -15,7 +15,7 @@ from lmdbredis.datatypes import digest, outside
 from lmdbredis.entry import Entry
 from lmdbredis.errors import BROKEN, DEBUG_REFUSED, DEBUG_RELOAD_OPTION, DEBUG_SYNTAX, NO_SUCH_KEY, ReplyError, shown
 from lmdbredis.registry import ADMIN, LOADING, NOSCRIPT, STALE, Context, command
-from lmdbredis.resp import OK, Raw, Simple
+from lmdbredis.resp import OK, Simple
 from lmdbredis.words import parse_float, parse_int
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def _set_active_expire(cx: Context, on: bytes) -> Any:
 
 def _error(cx: Context, text: bytes) -> Any:
     """ERROR <string> -- Return a Redis protocol error with <string> as message. Useful for clients unit tests to simulate Redis errors."""
-    return Raw(b"-%b\r\n" % text.translate(_ONE_LINE))
+    error = ReplyError(text.translate(_ONE_LINE).decode("latin-1"))
+    error.is_counted = True  # it is none of this server's
+    raise error
 
 
 def _object(cx: Context, key: bytes) -> Any:
