@@ -80,10 +80,10 @@ def uses_in(command: Command, words: Sequence[bytes]) -> list[list[bytes]]:
 # What COMMAND INFO remarks on a key specification.
 _REMARKS: Final = {
     "eval": b"We cannot tell how the keys will be used so we assume the worst, RW and UPDATE",
-    "set": b"RW and ACCESS due to the optional `GET` argument",
-    "getex": b"RW and UPDATE because it changes the TTL",
-    "xadd": b"UPDATE instead of INSERT because of the optional trimming feature",
     "eval_ro": b"We cannot tell how the keys will be used so we assume the worst, RO and ACCESS",
+    "getex": b"RW and UPDATE because it changes the TTL",
+    "set": b"RW and ACCESS due to the optional `GET` argument",
+    "xadd": b"UPDATE instead of INSERT because of the optional trimming feature",
 }
 
 

@@ -122,15 +122,14 @@ class Role:
 
     def _be_copy(self, is_copy: bool) -> None:
         """Take rows from another server and none of one's own, or the other way round."""
-        changes = is_copy != self._server.store.is_copy
-        self._server.store.is_copy = self._server.keyspace.is_copy = is_copy
+        store = self._server.store
+        changes = is_copy != store.is_copy
+        store.is_copy = self._server.keyspace.is_copy = is_copy
         if changes and not is_copy:
             self._server.keyspace.load()  # what a copy need not know: the ids in reserve, databases that nobody made
         elif changes:
-            if any(
-                table.batch for table in self._server.store.tables
-            ):  # of a moment as a primary: nobody may log them any more
-                self._server.store.repair()
+            if any(table.batch for table in store.tables):  # of a moment as a primary: nobody may log them any more
+                store.repair()
             self._server.keyspace.due.forget()  # it is not told of rows that come
         self.apply()
 

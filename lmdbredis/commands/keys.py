@@ -212,10 +212,11 @@ def move(cx: Context, key: bytes, db: bytes) -> int:
 def swapdb(cx: Context, index1: bytes, index2: bytes) -> Any:
     """SWAPDB index1 index2 -- Lets two databases exchange their keys. O(1). Since 4.0.0."""
     one, other = _swap_index(index1, INVALID_FIRST_DB), _swap_index(index2, INVALID_SECOND_DB)
-    swapped = _database(cx, one), _database(cx, other)
+    first, second = _database(cx, one), _database(cx, other)
     for number, key in cx.executor.watches.names():
         if number in {one, other}:  # a key whose time has come goes now: for who watches its name that is no change
-            _ = [database.find(key) for database in swapped]
+            first.find(key)
+            second.find(key)
     cx.keyspace.swap(one, other)
     return OK
 
