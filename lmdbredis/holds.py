@@ -76,6 +76,11 @@ class Hold:
         self.lsn, self.left_ms, self.ended = 0, 0, why
         store.end_hold()
 
+    def begin_anew(self) -> None:
+        """Make the checkpoint of another store, which has taken the place of the one that was here, if none was made: addresses are others."""
+        if self.stage is Stage.BEGINNING:
+            self.lsn = 0
+
     def is_over(self, clock_ms: int, limit_ms: int) -> bool:
         """Tell whether it has lasted longer than it may."""
         self._began_ms = self._began_ms or clock_ms

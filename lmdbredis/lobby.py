@@ -134,6 +134,7 @@ class Lobby:
             before.pauses,
         )
         self.replicas, self.awaited, self.hold = before.replicas, before.awaited, before.hold
+        self.hold.begin_anew()
         self.heard, self.resumed = before.heard, before.resumed
         self.scripting.take_over(before.scripting.scripts)
         self.look()

@@ -64,6 +64,25 @@ def heard(engine: Engine) -> bytes:
     return output
 
 
+def test_another_store_in_the_middle(engine: Engine, tmp_path: Path):
+    """A hold that is beginning when another store takes the place of this one, whose log is shorter, holds that one."""
+    hold = engine.executor.hold
+    hold.begin(b"", engine.session, 0)
+    assert not hold.advance(engine.store)
+    other = Engine(tmp_path / "other")
+    other.run([b"SET", b"k", b"v"])
+    assert other.store.wal.end_lsn < engine.store.wal.end_lsn
+    other.executor.take_over(engine.executor)
+    for _ in range(TICKS_MAX):
+        if hold.advance(other.store):
+            break
+        other.store.poll()
+        time.sleep(0.001)
+    assert hold.stage.value == "held"
+    assert hold.lsn == other.store.control.lsn
+    other.close()
+
+
 def status(engine: Engine) -> dict[bytes, object]:
     """Return what BACKUP STATUS says."""
     (reply,) = engine.run([b"BACKUP", b"STATUS"])
