@@ -153,8 +153,11 @@ class Watches:
 
     def names(self) -> list[Name]:
         """Return what is watched. O(watches)."""
-        sessions = {session for sessions in self._by_row.values() for session in sessions}
-        return list({name for session in sessions for name in session.watched})
+        return list({name for session in self._sessions() for name in session.watched})
+
+    def _sessions(self) -> set[Session]:
+        """Return who watches something."""
+        return {session for sessions in self._by_row.values() for session in sessions}
 
     # --- what a record has changed ------------------------------------------------------------------------------------------
 
@@ -199,7 +202,7 @@ class Watches:
             for session in sessions:
                 session.is_stale = True
         if fmt.META_DATABASES in write_set.get(fmt.META, {}):
-            for session in {session for sessions in self._by_row.values() for session in sessions}:
+            for session in self._sessions():
                 self._follow(session)
 
     def _follow(self, session: Session) -> None:
