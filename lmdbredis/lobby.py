@@ -339,12 +339,14 @@ class Lobby:
             name = next(iter(waiters.ready))
             del waiters.ready[name]
             database = self.keyspace.databases[name[0]]
-            for waiting in waiters.queue(name):
-                found = database.find(name[1])
+            queue = waiters.queue(name)
+            # Whether there is anything is asked before who is next: that may mean to walk over many.
+            while (found := database.find(name[1])) is not None or waiters.wake_if_gone:
+                waiting = next(queue, None)
+                if waiting is None:
+                    break
                 if waiting.wakes_if_gone or (found is not None and kind_of(found) == waiting.kind):
                     self._try_again(waiting)
-                elif found is None and not waiters.wake_if_gone:
-                    break
 
     def _try_again(self, waiting: Waiting) -> None:
         """Run the request of a session that waits; if there still is nothing for it, it keeps its place."""

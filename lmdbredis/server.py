@@ -178,6 +178,8 @@ class RedisServer:
             session.is_ready = False
         if must_wait:
             sessions = self.barrier.keep_batch(sessions, self.executor.lsn)
+        elif self.executor.resumed:  # first those who have waited, as Redis
+            self._send(list(self.executor.resumed))
         self._send(sessions)
         if self.executor.heard or self.executor.resumed:
             self.send_heard()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 WAIT_SECONDS_MAX = 15.0
-WORK_SECONDS_MAX = 0.25  # what the server may do for others, of a processor's time, while a bystander waits for an answer
+WORK_SECONDS_MAX = 0.25  # of a processor, that the server may work for others while a bystander waits for an answer
 ANSWER_SECONDS_MAX = 5.0  # the longest a bystander may wait; a loaded machine and the tester's own threads are in it
 MEGABYTE = 1 << 20
 SLACK_BYTES = 12 * MEGABYTE  # what a process may hold besides

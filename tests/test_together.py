@@ -8,18 +8,23 @@ for them and the messages in it come in one order, and pushes stand among a clie
 
 from __future__ import annotations
 
+import socket
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.client import pack
 from tests.several import converse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tests.client import Reply
+    from tests.client import RawClient, Reply
     from tests.comparison import Words
     from tests.differential import Pair
+
+_SO_TIMESTAMPNS = 35  # Linux: recvmsg tells when the data came
 
 # --- watches ---------------------------------------------------------------------------------------------------------------------------
 
@@ -323,3 +328,26 @@ def test_pushes_among_replies(pair: Pair):
     if pair.protocol == 2:
         pytest.skip("in RESP2 who listens may not speak")
     converse(pair, PUSHES_AMONG_REPLIES)
+
+
+def test_who_has_waited_is_answered_first(pair: Pair):
+    """To whoever waited goes what was pushed before the answer goes to whoever pushed it: the system's clock on both tells."""
+    for server in (pair.ours, pair.oracle):
+        with server.connect() as waiting, server.connect() as pushing:
+            for client in (waiting, pushing):
+                client.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            for number in range(5):
+                waiting.send(pack(["BLPOP", "k", 0]))
+                while b"blocked_clients:1\r\n" not in pushing.call("INFO", "clients").value:
+                    pass
+                pushing.send(pack(["RPUSH", "k", number]))
+
+                assert came_at(waiting, pack(["k", number])) < came_at(pushing, b":1\r\n")
+
+
+def came_at(client: RawClient, expected: bytes) -> tuple[int, int]:
+    """Return when these bytes came, as the system noted: s, ns."""
+    data, [(_, _, noted)], _, _ = client.socket.recvmsg(100, 100)
+    assert data == expected
+    seconds, nanoseconds = struct.unpack("qq", noted)
+    return seconds, nanoseconds
