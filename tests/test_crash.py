@@ -386,6 +386,21 @@ def check_refusal_and_recovery(one: Lmdbredis, load: Load, make_room: object) ->
     assert all(text == MISCONF for ledger in load.ledgers for text in ledger.errors)
 
 
+def test_a_reload_without_room(directory: Path):
+    """A store whose last commit finds no room when it is closed to be opened again has everything in its log, and goes on."""
+    with running(Lmdbredis(dir=directory)) as one, one.connect() as client:
+        client.pipeline([("SET", f"k:{number}", "x" * 500) for number in range(4000)])
+        size_bytes = (directory / "data.mdb").stat().st_size
+        resource.prlimit(one.pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
+
+        assert client.call("DEBUG", "RELOAD").value == b"OK"
+        assert client.call("DBSIZE").value == 4000
+        assert client.call("SET", "a", "b").value == MISCONF
+        resource.prlimit(one.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        wait_until(lambda: client.call("SET", "a", "b").value == b"OK", "writes to be taken again")
+        assert client.call("DEBUG", "CHECK").value == b"OK"
+
+
 def test_files_that_may_not_grow(directory: Path):
     """A real limit of the operating system: refused, read on, nothing lost; raised, it goes on by itself."""
     load = Load(random.Random(10), clients=2)
