@@ -12,6 +12,7 @@ It reads and never writes, but for the table of readers, lock.mdb: where that is
 
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -35,6 +36,7 @@ READERS_MAX: Final = 126
 _WARM_THREADS: Final = 4
 _KEY_BYTES_MAX: Final = 511
 _TRIES: Final = 5
+_NO_ROOM_CODES: Final = frozenset({errno.EDQUOT, errno.EFBIG})  # where there is none; a full disk is a DiskError
 _FIRST_BYTES: Final = control_file.META_BODY_OFFSET + control_file.META_BODY_BYTES
 
 
@@ -132,10 +134,9 @@ class Copy:
         """Write the snapshot into an empty file, free pages left out. For a thread: it takes long. Raises StorageError, OSError."""
         try:
             self._env.copyfd(fd, compact=True, txn=self._transaction)
-        except lmdb.DiskError as error:
-            raise OSError(f"data.mdb cannot be copied: {error}") from error
         except lmdb.Error as error:
-            raise StorageError(f"data.mdb cannot be copied: {error}") from error
+            has_no_room = isinstance(error, lmdb.DiskError) or getattr(error, "code", 0) in _NO_ROOM_CODES
+            raise (OSError if has_no_room else StorageError)(f"data.mdb cannot be copied: {error}") from error
 
     def close(self) -> None:
         """Let the snapshot go."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -217,6 +219,37 @@ def test_refused_beside_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert main(["compact", str(data)]) == 2
         assert "BACKUP STOP ends it" in capsys.readouterr().err
         assert server.log_path.read_text().count("checkpoints are held") == 1, "it was tried in vain once"
+        assert not (data / "compact").exists()
+        load.end()
+        assert has_all(server, load)
+
+
+def test_a_copy_without_room(store: Path):
+    """That the copy does not fit is no damage of what is copied."""
+    engine = Engine(store)
+    copy = engine.store.copy()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with (store.parent / "copy").open("xb") as file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                copy.compact_into(file.fileno())
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    copy.close()
+    engine.close()
+
+
+def test_no_room_beside_a_server(tmp_path: Path):
+    """A copy for which there is no room is told of in one line; nothing of it is left, and the server goes on."""
+    data = tmp_path / "data"
+    with loaded_server(data) as (server, load):
+        words = (sys.executable, "-m", "tools.main", "compact", str(data))
+        limited = ("sh", "-c", 'ulimit -f 64; exec "$@"', "sh")
+        done = subprocess.run([*limited, *words], check=False, capture_output=True, text=True)
+
+        assert (2, "") == (done.returncode, done.stdout)
+        assert re.fullmatch(r"lmdbredis: .*: File too large\n", done.stderr)
         assert not (data / "compact").exists()
         load.end()
         assert has_all(server, load)
