@@ -268,6 +268,24 @@ def test_full_at_commit(store: Store, disk: HeldDisk, error: int | str):
     )
 
 
+def test_a_probe_syncs_what_has_been_committed(store: Store, disk: HeldDisk):
+    """What no sync has followed yet is synced though the probe finds no room: the next commit may need the pages of the one before."""
+    put(store, a="1")
+    store.begin_commit()
+    store.settle()
+    committed_lsn = store.committed_lsn
+    assert store.control.lsn < committed_lsn
+    put(store, b="2")
+    disk.commits_fail = lmdb.MapFullError("put")
+    with pytest.raises(DiskFull):
+        store.probe(1)
+    store.repair()
+    while store.is_syncing:
+        store.poll()
+
+    assert store.control.lsn == committed_lsn
+
+
 def _engine_error(code: int) -> lmdb.Error:
     error = lmdb.Error("mdb_txn_commit: Input/output error")
     error.code = code
