@@ -294,7 +294,7 @@ AWAY = """
 """
 EXPIRY = """
     w: XGROUP CREATE k g $ MKSTREAM
-    w: PEXPIRE k 200
+    w: PEXPIRE k 1000
     a~ XREADGROUP GROUP g c BLOCK 0 STREAMS k >
     b~ XREAD BLOCK 0 STREAMS k $
     * free a

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS_MAX = 15.0
 WORK_SECONDS_MAX = 0.25  # of a processor, that the server may work for others while a bystander waits for an answer
-ANSWER_SECONDS_MAX = 5.0  # the longest a bystander may wait; a loaded machine and the tester's own threads are in it
 MEGABYTE = 1 << 20
 SLACK_BYTES = 12 * MEGABYTE  # what a process may hold besides
 KEPT_BYTES = (
@@ -69,7 +68,7 @@ class Bystander:
     """A client that goes on asking while others misbehave; leaving it fails unless every answer was right, and soon.
 
     Soon is told by the processor's time that the server used between question and answer: a machine that has others to serve
-    lengthens the wait, and not the work.
+    lengthens the wait, and not the work. An answer that does not come at all ends the client: its patience is the socket's.
     """
 
     def __init__(self, server: Server, work_seconds_max: float = WORK_SECONDS_MAX) -> None:
@@ -77,7 +76,6 @@ class Bystander:
         self.client = server.connect()
         self.work_seconds_max = work_seconds_max
         self.most_work_seconds = 0.0
-        self.slowest_seconds = 0.0
         self.answers = 0
         self.wrong: list[object] = []
         self.ended = threading.Event()
@@ -85,13 +83,12 @@ class Bystander:
 
     def _ask(self) -> None:
         while not self.ended.is_set() and not self.wrong:
-            began, worked_seconds = time.perf_counter(), cpu_seconds(self.server)
+            worked_seconds = cpu_seconds(self.server)
             try:
                 replies = self.client.pipeline([("INCR", "bystander"), ("ECHO", self.answers)])
             except Disconnected as error:
                 self.wrong.append(error)
                 return
-            self.slowest_seconds = max(self.slowest_seconds, time.perf_counter() - began)
             self.most_work_seconds = max(self.most_work_seconds, cpu_seconds(self.server) - worked_seconds)
             self.answers += 1
             if [reply.value for reply in replies] != [self.answers, b"%d" % (self.answers - 1)]:
@@ -113,7 +110,6 @@ class Bystander:
         if kind is None:
             assert self.wrong == []
             assert self.most_work_seconds < self.work_seconds_max
-            assert self.slowest_seconds < ANSWER_SECONDS_MAX
 
 
 def wait_until(condition: Callable[[], object]) -> None:

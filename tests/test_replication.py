@@ -332,7 +332,7 @@ def test_expired_keys(family: Family):
     primary, replica = (server.client() for server in family.servers)
     primary.call("DEBUG", "SET-ACTIVE-EXPIRE", 0)
     try:
-        run(primary, "SET k v PX 150\nRPUSH l a b\nPEXPIRE l 150\nSET kept v EX 1000\nSET other v")
+        run(primary, "SET k v PX 1000\nRPUSH l a b\nPEXPIRE l 1000\nSET kept v EX 1000\nSET other v")
         family.wait()
         assert replica.call("PTTL", "k").value > 0
         wait_for(lambda: replica.call("GET", "k").value is None, "the key to be hidden")

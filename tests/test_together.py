@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -128,7 +129,7 @@ WATCH_AND_WAIT = """
     a: EXEC
 """
 WATCH_AND_TIME = """
-    a: SET k v PX 200
+    a: SET k v PX 500
     a: WATCH k
     b: SELECT 1
     * until DBSIZE is 0
@@ -149,11 +150,11 @@ WATCH_AND_TIME = """
     a: MULTI
     a: PING
     a: EXEC
-    c: PEXPIRE k 200
+    c: PEXPIRE k 500
     a: WATCH k
     a: MULTI
     a: SET k w
-    c: DEBUG SLEEP 0.25
+    c: DEBUG SLEEP 0.6
     a: EXEC
     a: GET k
     c: SET k v PX 1
@@ -334,8 +335,8 @@ def test_who_has_waited_is_answered_first(pair: Pair):
     """To whoever waited goes what was pushed before the answer goes to whoever pushed it: the system's clock on both tells."""
     for server in (pair.ours, pair.oracle):
         with server.connect() as waiting, server.connect() as pushing:
-            for client in (waiting, pushing):
-                client.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            if not (notes_when_data_comes(waiting) and notes_when_data_comes(pushing)):
+                pytest.skip("this system does not tell when data came")
             for number in range(5):
                 waiting.send(pack(["BLPOP", "k", 0]))
                 while b"blocked_clients:1\r\n" not in pushing.call("INFO", "clients").value:
@@ -343,6 +344,17 @@ def test_who_has_waited_is_answered_first(pair: Pair):
                 pushing.send(pack(["RPUSH", "k", number]))
 
                 assert came_at(waiting, pack(["k", number])) < came_at(pushing, b":1\r\n")
+
+
+def notes_when_data_comes(client: RawClient) -> bool:
+    """Let the system note when data comes; tell whether it does, which may begin a moment later."""
+    client.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        client.send(pack(["PING"]))
+        if client.socket.recvmsg(100, 100)[1]:
+            return True
+    return False
 
 
 def came_at(client: RawClient, expected: bytes) -> tuple[int, int]:

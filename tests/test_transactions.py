@@ -288,14 +288,14 @@ def test_watch_expiry(pair: Pair):
     talk(
         pair,
         """
-        b> SET k 1 PX 30
+        b> SET k 1 PX 500
         a> WATCH k
         b> EXISTS k
-        c> DEBUG SLEEP 0.05
+        c> DEBUG SLEEP 0.6
         a> MULTI
         a> PING
         a> EXEC
-        b> SET k 1 PX 30
+        b> SET k 1 PX 1
         c> DEBUG SLEEP 0.05
         a> WATCH k
         a> MULTI
