@@ -35,7 +35,7 @@ from lmdbredis.news import News, What
 from lmdbredis.pubsub import Kind
 from lmdbredis.registry import NO_AUTH, NO_MULTI, READ, STALE, TABLE, WRITE, Command, called, find, name_of
 from lmdbredis.resp import NO_REPLY, QUEUED, Raw, Several
-from lmdbredis.runs import BATCH_REQUESTS_MAX, LONG_REPLY_BYTES, SESSION_REQUESTS_MAX, Runs
+from lmdbredis.runs import BATCH_REQUESTS_MAX, LONG_REPLY_BYTES, MIDDLING_REPLY_BYTES, SESSION_REQUESTS_MAX, Runs
 from lmdbredis.session import NO_REQUESTS, STANDS, Gate, Session
 from lmdbredis.store import NoRoom
 from lmdbredis.watches import Later
@@ -294,7 +294,7 @@ class Executor(Runs):
                 if value is not NO_REPLY:
                     encoded = session.encode[value.__class__](value)
                     reply(encoded)
-                    if len(encoded) > LONG_REPLY_BYTES:
+                    if len(encoded) > MIDDLING_REPLY_BYTES and sum(map(len, replies)) > LONG_REPLY_BYTES:
                         session.pauses = True
                 if session.pauses:
                     session.pauses = False

@@ -13,7 +13,7 @@ anybody watches, or wants events of writes, there are none.
 from __future__ import annotations
 
 import logging
-from itertools import accumulate, groupby
+from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 BATCH_REQUESTS_MAX: Final = 4096
 SESSION_REQUESTS_MAX: Final = 1024
-LONG_REPLY_BYTES: Final = 1 << 20  # a longer reply ends its session's part of the batch, so that it can leave
+MIDDLING_REPLY_BYTES: Final = 1 << 12  # shorter ones are not added up
+LONG_REPLY_BYTES: Final = 1 << 20  # longer replies end their session's part of the batch, so that they can leave
 _RUN_REQUESTS_MIN: Final = 4  # fewer are not worth the run
 _OK: Final = encode2(OK)
 _QUEUED: Final = encode2(QUEUED)
@@ -75,6 +76,9 @@ class Runs(Lobby):
             count = 0
             for member in members:
                 session, asked = member
+                if len(asked) > session.fits and asked is session.requests and not command.writes:
+                    asked = asked[: session.fits]
+                    member = session, asked
                 if (
                     session.database is not database
                     or session.encode is not encode
@@ -120,17 +124,16 @@ class Runs(Lobby):
         for session, asked in parts:
             requests = session.requests
             run_now = count = len(asked)
-            if count < len(requests):
+            if asked[0] is not requests[0]:
                 session.output = b"".join((_OK, _QUEUED * count, b"*%d\r\n" % count, *replies[at : at + count]))
                 run_now = len(requests)
                 _count_transaction(requests, (self.clock() - before_ns) * count // len(replies))
             elif count == 1:
                 session.output = replies[at]
             else:
-                part = replies[at : at + count]
-                if sum(map(len, part)) > LONG_REPLY_BYTES and not command.writes:
-                    run_now = _leading(part)  # the rest will be read again
-                session.output = b"".join(part[:run_now])
+                session.output = b"".join(replies[at : at + count])
+                if not command.writes:
+                    session.fits = _fitting(session.fits, count, len(session.output))
             session.run_now = run_now
             session.last_ms = cx.now_ms
             session.last_words = requests[run_now - 1]
@@ -224,6 +227,13 @@ def _is_uniform(requests: list[list[bytes]], name: bytes, words: int) -> bool:
     return all(len(request) == words and request[0] == name for request in requests)
 
 
-def _leading(replies: list[bytes]) -> int:
-    """Return how many of the replies may leave together, at least one."""
-    return next(number for number, total in enumerate(accumulate(map(len, replies)), 1) if total > LONG_REPLY_BYTES)
+def _fitting(fits: int, count: int, size_bytes: int) -> int:
+    """Return how many reads of a session the next run takes, when it took `fits` at most and the replies to `count` had this size.
+
+    What was read beyond what may leave together would have to be kept, or read again. At least as many as make a run.
+    """
+    if size_bytes > LONG_REPLY_BYTES:
+        return max(count * LONG_REPLY_BYTES // size_bytes, _RUN_REQUESTS_MIN)
+    if count == fits and size_bytes < LONG_REPLY_BYTES // 4:
+        return min(2 * fits, SESSION_REQUESTS_MAX)
+    return fits

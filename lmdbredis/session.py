@@ -46,7 +46,7 @@ class Session:
     """One client. Times are ms since the epoch."""
 
     __slots__ = (
-        "aborts", "address", "closing", "created_ms", "database", "encode", "ends", "fd", "gate", "id", "is_ready", "is_stale", "kept",
+        "aborts", "address", "closing", "created_ms", "database", "encode", "ends", "fd", "fits", "gate", "id", "is_ready", "is_stale", "kept",
         "kept_bytes", "kill", "last_ms", "last_words", "lib_name", "lib_version", "listens", "local_address", "moved_bytes", "name", "no_evict", "no_touch", "output",
         "parser", "pauses", "pending_output_bytes", "protocol", "pushed", "queued", "queued_from", "received_bytes", "requests", "run_now", "send",
         "sent_bytes", "soft_since_ms", "user", "watched",
@@ -65,6 +65,7 @@ class Session:
         self.output = b""  # replies of the batch
         self.kept: list[bytes] = []  # replies that wait at the barrier
         self.kept_bytes = 0
+        self.fits = 16  # how many of its reads a run takes: as many as may leave together, as far as is known
         self.fd = -1  # of its socket, for CLIENT LIST
         self.closing = False  # close when the output has left; no further request runs
         self.ends = False  # close when no request is left: the client sends no more, or nothing that can be read

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lmdbredis import commands
 from lmdbredis.datatypes import lists
 from lmdbredis.registry import TABLE
+from lmdbredis.runs import LONG_REPLY_BYTES
 from lmdbredis.session import Session
 from tests.crash import Engine
 
@@ -369,4 +370,34 @@ def test_what_stays_as_it_is_is_not_written(tmp_path: Path):
     assert clients.together([(number, add) for number in range(1, CLIENTS) for _ in range(4)])[1] == b":0\r\n" * 4
     assert clients.engine.store.wal.end_lsn == end_lsn
     assert clients.together([(0, [b"MULTI"]), (0, [b"PING"]), (0, [b"EXEC"])])[0].endswith(b"*1\r\n+PONG\r\n")
+    clients.close()
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        pytest.param([[b"GET", b"long"]] * 600, id="run"),
+        pytest.param([[b"LRANGE", b"long-list", b"0", b"-1"]] * 600, id="alike"),
+        pytest.param([[b"GET", b"long"], [b"get", b"long"]] * 300, id="one-by-one"),
+    ],
+)
+def test_long_replies_are_read_once(tmp_path: Path, reads: list[Request]):
+    """What a client asks for in one piece is read once, and as much in a batch as may leave together; soon as much as does."""
+    clients = Clients(tmp_path / "one")
+    value = b"x" * 15_000
+    clients.together([(0, [b"SET", b"long", value]), (0, [b"RPUSH", b"long-list", *[value[:150]] * 100])])
+    command, session = TABLE[reads[0][0]], clients.sessions[0]
+    before = command.calls
+    sizes = []
+    for _ in range(2):
+        session.requests = list(reads)
+        batch = [session]
+        while batch:
+            batch = clients.engine.executor.run(batch, clients.engine.clock_ms * 1000)
+            sizes.append(len(session.output))
+
+    assert command.calls - before == 1200
+    assert sum(sizes) == len(clients.together([(0, reads[0])])[0]) * 1200
+    assert max(sizes) < 2 * LONG_REPLY_BYTES
+    assert len(sizes) < 40
     clients.close()
