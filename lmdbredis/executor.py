@@ -32,6 +32,7 @@ from lmdbredis.blocking import Wait
 from lmdbredis.errors import DiskFull, ReplyError, StorageError, SyncFailed, shown
 from lmdbredis.lobby import HandlerFailed, is_told
 from lmdbredis.news import News, What
+from lmdbredis.pauses import AS_WRITES
 from lmdbredis.pubsub import Kind
 from lmdbredis.registry import NO_AUTH, NO_MULTI, READ, STALE, TABLE, WRITE, Command, called, find, name_of
 from lmdbredis.resp import NO_REPLY, QUEUED, Raw, Several
@@ -246,6 +247,9 @@ class Executor(Runs):
                         or self.is_watched
                         or not command.words_min <= len(words) <= command.words_max
                     ):
+                        if session.pushed:  # since its last request
+                            replies += session.pushed
+                            session.pushed = []
                         value = self._slowly(session, words, index)
                         before_ns = clock()
                     else:
@@ -338,7 +342,7 @@ class Executor(Runs):
             command = self.resolve(session, words)
             if session.gate & Gate.LISTENS and session.protocol == 2 and command.name not in _WHILE_LISTENING:
                 raise ReplyError(errors.ONLY_LISTENING % command.name)
-            if session.gate & Gate.MONITORS and command.flags & _TOUCHES_KEYS:
+            if session.gate & Gate.MONITORS and (command.flags & _TOUCHES_KEYS or command.name in AS_WRITES):
                 raise ReplyError(errors.MONITOR_ONLY)
             if self.masks_all and not command.flags & STALE:
                 raise ReplyError(errors.MASTER_DOWN)
@@ -385,6 +389,8 @@ class Executor(Runs):
             self.if_undone.append(session.kept_state())
             session.aborts = True
         if command is not None and command.name == "exec":
+            if self.observers.monitors:
+                self.show(command.name, words)
             self.unwatch(session)
             session.end_transaction()
             error = ReplyError(errors.EXEC_REFUSED % error.text.removeprefix("ERR "))
@@ -416,7 +422,11 @@ class Executor(Runs):
     def resolve(self, session: Session, words: list[bytes]) -> Command:
         """Return the command or subcommand that the words call. Raises ReplyError: not for strangers, unknown, or wrong arity."""
         command = called(words[0])
-        if session.gate & Gate.NEEDS_AUTH and not (command is not None and command.flags & NO_AUTH):
+        if (
+            session.gate & Gate.NEEDS_AUTH
+            and self.config.requirepass
+            and not (command is not None and command.flags & NO_AUTH)
+        ):
             raise ReplyError(errors.NO_AUTH)
         if command is None:
             rest = ""

@@ -452,7 +452,7 @@ class Lobby:
             if elapsed_ns >= self.slow_ns:
                 self.note_slow(command, words, elapsed_ns)
             return value
-        shows = self.observers.monitors and not (again or command.flags & _UNSHOWN or command.name == "quit")
+        shows = self.observers.monitors and not (again or command.flags & _UNSHOWN)
         if self.observers.monitors and command.name in _SHOWN_FIRST:
             self.show(command.name, words)
         start = len(self.keyspace.news)
@@ -462,20 +462,20 @@ class Lobby:
         except (ReplyError, Wait) as refusal:
             if isinstance(refusal, ReplyError):
                 self.count_error(command, words, refusal, self.clock() - before_ns)
-            if shows:
-                self.show(command.name, words)
             if self.keyspace.news:
                 self.tell(command.name, words, start)
+            if shows:
+                self.show(command.name, words)
             raise
         elapsed_ns = self.clock() - before_ns
         command.calls += 1
         command.elapsed_ns += elapsed_ns
-        if shows:
-            self.show(command.name, words)
         if elapsed_ns >= self.slow_ns:
             self.note_slow(command, words, elapsed_ns)
         if self.keyspace.news:
             self.tell(command.name, words, start)
+        if shows:
+            self.show(command.name, words)
         return value
 
     def show(self, name: str, words: list[bytes]) -> None:

@@ -86,6 +86,7 @@ class Observers:
         self.slow: deque[SlowRequest] = deque()  # the last one first
         self.errors: Counter[str] = Counter()  # by code
         self.error_replies = 0
+        self.refused_passwords = 0  # since the start: no reset forgets them
         self._next_slow_id = 0
 
     # --- the slow log -------------------------------------------------------------------------------------------------------
@@ -137,7 +138,7 @@ class Observers:
             b" ".join(map(quoted, public(name, words))),
         )  # fmt: skip
         value: Any = Simple(line)
-        shown = [session for session in self.monitors if not session.gate & Gate.REPLY_OFF]
+        shown = [session for session in self.monitors if not (session.gate & Gate.REPLY_OFF or session.closing)]
         for session in shown:
             session.pushed.append(session.encode[Simple](value))
         return shown

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OF_SCRIPTS: Final = frozenset({"eval", "evalsha"})
 # Commands that do not write rows, but that a replica would have to know of.
-_AS_WRITES: Final = TOLD_TO_REPLICAS | OF_SCRIPTS | {"fcall", "pfcount"}
+AS_WRITES: Final = TOLD_TO_REPLICAS | OF_SCRIPTS | {"fcall", "pfcount"}
 
 
 class Purpose(Enum):
@@ -78,7 +78,7 @@ class Pauses:
         """Hold a session if its request must wait; tell whether it must. `writes_nothing` tells whether a request runs a script that says so."""
         asked = [(command, words), *(session.queued if command.name == "exec" else ())]
         if not self._hold_all and not any(
-            one.writes or (one.name in _AS_WRITES and not (one.name in OF_SCRIPTS and writes_nothing(said)))
+            one.writes or (one.name in AS_WRITES and not (one.name in OF_SCRIPTS and writes_nothing(said)))
             for one, said in asked
         ):
             return False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.client import pack
 from tests.differential import lines_of, spaced
 from tests.several import converse
 from tests.told import EVERYTHING, told_alike, tried
@@ -275,12 +276,25 @@ LISTENERS = """
     w: SET k v
     w: EXPIRE k 100
 """
+WATCHED = """
+    m: MONITOR
+    m: SUBSCRIBE __keyspace@0__:k
+    w: SET k v
+    w: MULTI
+    w: INCR k
+    w: DEL k
+    w: EXEC
+    b~ BLPOP k 0
+    w: RPUSH k a b
+    w: EVAL "return redis.call('LPUSH', KEYS[1], 1)" 1 k
+"""
 CONVERSATIONS = {
     "expired": EXPIRED,
     "transactions": TRANSACTIONS,
     "served": SERVED,
     "streams served": STREAMS_SERVED,
     "listeners": LISTENERS,
+    "watched": WATCHED,
 }
 
 
@@ -337,3 +351,22 @@ def test_scripts(pair: Pair):
     dying = ["SET k v PX 1", "DEBUG SLEEP 0.003"]
     script = [*evals, "SET k v", *evals, *dying, *evals[::-1], "MULTI", "SET j v", *evals, "EXEC"]
     told_alike(pair, found_not_expired(*script))
+
+
+def test_pushes_between_requests_of_one_piece(pair: Pair):
+    """What a request brings to its own client by way of another who waits stands behind its reply, and before the next one's."""
+    if pair.protocol == 2:
+        pytest.skip("pushes among replies are of RESP3")
+    listen(pair)
+    got = []
+    for server in (pair.ours, pair.oracle):
+        with server.connect() as waiting, server.connect(3) as client:
+            waiting.send(pack(["BLPOP", "k", 0]))
+            while b"blocked_clients:1\r\n" not in client.call("INFO", "clients").value:
+                pass
+            client.call("SUBSCRIBE", "__keyevent@0__:lpop")
+            client.send(pack(["RPUSH", "k", 1]) + pack(["PING"]) + pack(["ECHO", "x"]))
+            got.append([client.read()[1] for _ in range(4)])
+
+    assert got[0] == got[1]
+    assert got[0][1].startswith(b">")

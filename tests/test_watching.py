@@ -129,7 +129,32 @@ MONITORS = """
 """
 
 
-@pytest.mark.parametrize("script", [SEEN, WAITING, SECRETS, MONITORS], ids=["seen", "waiting", "secrets", "monitors"])
+# A monitor is to Redis a replica of a kind: whatever may have to go to replicas is not for it.
+REFUSED = """
+    m: MONITOR
+    n: MONITOR
+    m: PUBLISH room x
+    m: SPUBLISH room x
+    m: EVAL "return 1" 0
+    m: EVALSHA x 0
+    m: EVAL_RO "return 1" 0
+    m: SCRIPT LOAD "return 1"
+    a: PUBLISH room x
+    b: EXEC
+    b: MULTI
+    b: EXEC x
+    c: SUBSCRIBE room
+    c: EXEC
+    a: QUIT
+    n: QUIT
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [SEEN, WAITING, SECRETS, MONITORS, REFUSED],
+    ids=["seen", "waiting", "secrets", "monitors", "refused"],
+)
 def test_monitor(pair: Pair, script: str):
     """Who monitors sees the oracle's lines: the words as they were said, the database, by whom."""
     converse(pair, script, databases=(), rules=anything_to_hello)
