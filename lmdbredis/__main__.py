@@ -205,6 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config.path = config.path and str(Path(config.path).absolute())
         _make_directory(config)
+        os.chdir(config.dir)  # as Redis: other paths may be relative to it
         _log_to(config)
         if config.daemonize and not _is_supervised(config):
             _daemonize()

@@ -456,7 +456,7 @@ class Percentiles(Kind):
     def read_one(self, word: str) -> float:
         """Rounded as it will be shown, so that a rewritten file reads back the same."""
         try:
-            value = math.nan if re.search(r"[\s_]", word) else float(word)
+            value = math.nan if re.search(r"[\s_]", word) or not word.isascii() else float(word)
         except ValueError:
             value = math.nan
         if math.isnan(value):

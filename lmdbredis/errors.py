@@ -251,6 +251,7 @@ HOLD_OVERDUE: Final = "its time limit (backup-hold-max) was over"
 HOLD_DISK_FULL: Final = "the disk was full, and a checkpoint may make room"
 HOLD_BROKEN: Final = "a checkpoint was made that could not wait"
 HOLD_NAME: Final = "ERR a backup's name is one word of printable ASCII characters"
+SAVING_ALREADY: Final = "ERR Background save already in progress"
 SAVE_HELD: Final = "ERR a backup holds checkpoints%s: BACKUP STOP ends that. The log has everything"
 DEBUG_REFUSED: Final = (
     'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local connection, '

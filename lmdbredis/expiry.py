@@ -79,6 +79,7 @@ class Upkeep:
         self._limit_rows()
         self._saved_lsn = self._store.control.lsn  # of the checkpoint that `saved_at_ms` is of
         self._wanted_lsn: int | None = None  # BGSAVE: a checkpoint must hold the log up to here
+        self.saves = 0  # checkpoints that were seen to be on disk
         self.saved_at_ms = 0  # when a checkpoint was last seen to be on disk; 0 = none since the opening
         self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
         self.reclaimed_rows = 0
@@ -186,6 +187,11 @@ class Upkeep:
             executor.answer(asked, ReplyError(HOLD_ENDED % why) if why else OK)
             executor.end()
 
+    @property
+    def is_saving(self) -> bool:
+        """Tell whether a checkpoint that BGSAVE wants is not on disk yet."""
+        return self._wanted_lsn is not None
+
     def save_soon(self) -> None:
         """Let the next tick begin a checkpoint: BGSAVE."""
         self._checkpoint_due_ms = 0
@@ -201,6 +207,7 @@ class Upkeep:
             is_saved = lsn >= wanted or not (store.dirty_rows or store.is_committing or lsn != store.committed_lsn)
         if is_saved:
             self._saved_lsn, self._wanted_lsn, self.saved_at_ms = lsn, None, now_ms
+            self.saves += 1
 
     def _probe(self, clock_ms: int) -> None:
         """Look whether a full disk has room again. Raises DiskFull while it has not."""

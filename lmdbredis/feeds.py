@@ -100,6 +100,10 @@ class Feeds:
         self._timer: asyncio.TimerHandle | None = None
         self._shipped_lsn = -1  # where the log ended when it was shipped last
         self._shipped_at_s = 0.0  # when that was, by the loop's clock
+        self.reset_counts()
+
+    def reset_counts(self) -> None:
+        """Have done nothing yet: CONFIG RESETSTAT."""
         self.full_syncs = self.partial_syncs = self.refused_partial_syncs = 0
         self.sent_bytes = 0
 

@@ -93,7 +93,7 @@ def _server(cx: Context, facts: Facts) -> Fields:
 def _clients(cx: Context, facts: Facts) -> Fields:
     sessions, waiters = list(cx.server.sessions), cx.executor.waiters
     return {
-        "connected_clients": len(sessions),
+        "connected_clients": len(sessions) - len(cx.executor.replicas),
         "cluster_connections": 0,
         "maxclients": cx.config.maxclients,
         "client_recent_max_input_buffer": max((session.parser.buffered_bytes for session in sessions), default=0),
@@ -177,12 +177,12 @@ def _persistence(cx: Context, facts: Facts) -> Fields:
         "current_fork_perc": "0.00",
         **_zeros("current_save_keys_processed current_save_keys_total"),
         "rdb_changes_since_last_save": store.dirty_rows,
-        "rdb_bgsave_in_progress": int(store.is_committing),
+        "rdb_bgsave_in_progress": int(facts["is_saving"] or store.is_committing),
         "rdb_last_save_time": facts["saved_at_ms"] // 1000,
         "rdb_last_bgsave_status": status,
         "rdb_last_bgsave_time_sec": -1,
         "rdb_current_bgsave_time_sec": -1,
-        "rdb_saves": store.commits,
+        "rdb_saves": facts["saves"],
         **_zeros("rdb_last_cow_size rdb_last_load_keys_expired rdb_last_load_keys_loaded"),
         "aof_enabled": 1,
         **_zeros("aof_rewrite_in_progress aof_rewrite_scheduled"),
@@ -244,8 +244,8 @@ def _stats(cx: Context, facts: Facts) -> Fields:
         "total_connections_received": facts["connections_received"],
         "total_commands_processed": traffic["commands"],
         "instantaneous_ops_per_sec": round(traffic["commands_per_s"]),
-        "total_net_input_bytes": traffic["received_bytes"],
-        "total_net_output_bytes": traffic["sent_bytes"],
+        "total_net_input_bytes": traffic["received_bytes"] + facts["replicated_bytes_in"],
+        "total_net_output_bytes": traffic["sent_bytes"] + facts["replicated_bytes_out"],
         "total_net_repl_input_bytes": facts["replicated_bytes_in"],
         "total_net_repl_output_bytes": facts["replicated_bytes_out"],
         "instantaneous_input_kbps": f"{traffic['received_bytes_per_s'] / 1024:.2f}",
@@ -275,7 +275,8 @@ def _stats(cx: Context, facts: Facts) -> Fields:
         "client_query_buffer_limit_disconnections": facts["query_disconnections"],
         "client_output_buffer_limit_disconnections": facts["output_disconnections"],
         **_zeros("reply_buffer_shrinks reply_buffer_expands"),
-        **_zeros("acl_access_denied_auth acl_access_denied_cmd acl_access_denied_key acl_access_denied_channel"),
+        "acl_access_denied_auth": cx.executor.observers.refused_passwords,
+        **_zeros("acl_access_denied_cmd acl_access_denied_key acl_access_denied_channel"),
     }
 
 

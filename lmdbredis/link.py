@@ -76,6 +76,10 @@ class Link:
         """Return how much has come."""
         return self._received_bytes + (self._wire.received_bytes if self._wire is not None else 0)
 
+    def reset_counts(self) -> None:
+        """Have received nothing yet: CONFIG RESETSTAT."""
+        self._received_bytes -= self.received_bytes
+
     def _cut(self) -> None:
         if self._wire is not None:
             self._wire.cut()

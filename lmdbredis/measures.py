@@ -101,6 +101,10 @@ class Measures:
         for command in _all_commands():
             command.reset_counts()
         server.keyspace.hits = server.keyspace.misses = server.keyspace.expired_keys = 0
+        server.upkeep.saves = server.upkeep.reclaimed_rows = 0
+        server.role.feeds.reset_counts()
+        if server.role.link is not None:
+            server.role.link.reset_counts()
         self._counted, self._per_s = (0, 0, 0), (0.0, 0.0, 0.0)
 
     def memory(self) -> dict[str, int]:
@@ -145,6 +149,8 @@ class Measures:
             "query_disconnections": self.query_disconnections,
             "output_disconnections": self.output_disconnections,
             "saved_at_ms": server.upkeep.saved_at_ms or server.started_ms,
+            "is_saving": server.upkeep.is_saving,
+            "saves": server.upkeep.saves,
             "reclaimed_rows": server.upkeep.reclaimed_rows,
             "open_ms": server.open_ms,
             "clock_ms": clock_ms(),

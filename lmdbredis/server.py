@@ -617,8 +617,10 @@ class RedisServer:
             self.keyspace.cache.size_bytes = self.config.hot_layer_size_bytes
         if "loglevel" in names:
             log.setLevel(LEVELS[self.config.loglevel])
-        if "proto-max-bulk-len" in names:
+        if names & {"requirepass", "proto-max-bulk-len"}:
             for session in self.sessions:
+                needs_auth = bool(self.config.requirepass) and session.gate & Gate.NEEDS_AUTH
+                session.parser.authenticated = not needs_auth
                 session.parser.bulk_bytes_max = self.config.proto_max_bulk_len_bytes
 
 

@@ -6,6 +6,7 @@ Hostile bytes belong to the parser's own tests; here are only requests that a pe
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -369,6 +370,33 @@ def test_passwords(pair: Pair):
         for client in old:
             client.call("CONFIG", "SET", "requirepass", "")
     pair.run(["PING", "AUTH x", "AUTH default x", "AUTH bogus x"])
+
+
+def test_a_password_that_is_taken_away(pair: Pair):
+    """Without a password even those are let in who came while there was one; with the next one they are asked again."""
+    old = pair.clients()
+
+    def require(password: str) -> None:
+        for client in old:
+            assert client.call("CONFIG", "SET", "requirepass", password).value == b"OK"
+
+    def denied() -> list[int]:
+        return [int(re.search(rb"acl_access_denied_auth:(\d+)", client.call("INFO").value)[1]) for client in old]
+
+    before = denied()
+    require("secret")
+    ours, oracle = strangers = RawClient(pair.ours.port), RawClient(pair.oracle.port)
+    try:
+        with closing(ours), closing(oracle):
+            wrong = ["PING", "AUTH wrong", "AUTH nouser secret", "HELLO 2 AUTH default wrong"]
+            compare(pair, wrong, clients=strangers, databases=())
+            assert [now - then for now, then in zip(denied(), before, strict=True)] == [3, 3]
+            require("")
+            compare(pair, ["PING", ("SET", "k", "x" * 20_000), "HELLO 2", "GET k"], clients=strangers, databases=())
+            require("another")
+            compare(pair, ["PING", "HELLO 2", "AUTH secret", "AUTH another", "PING"], clients=strangers, databases=())
+    finally:
+        require("")
 
 
 def test_reset(pair: Pair, fresh: tuple[RawClient, RawClient]):

@@ -486,6 +486,17 @@ def test_pidfile(tmp_path: Path):
         assert "# Failed to write PID file: " in server.log_path.read_text()
 
 
+def test_relative_paths():
+    """As with Redis, what is no absolute path is in the data directory; CONFIG GET says it as it was said."""
+    paths = {"logfile": "log.txt", "pidfile": "x.pid", "unixsocket": "./u.sock"}
+    with Lmdbredis(*(word for name, path in paths.items() for word in (f"--{name}", path))) as server:
+        assert {"log.txt", "x.pid", "u.sock"} <= {path.name for path in server.dir.iterdir()}
+        said = [server.client().call("CONFIG", "GET", name).plain() for name in paths]
+        assert said == [[name.encode(), path.encode()] for name, path in paths.items()]
+        server.end(signal.SIGTERM)
+        assert {"x.pid", "u.sock"}.isdisjoint(path.name for path in server.dir.iterdir())
+
+
 def test_a_daemon(tmp_path: Path):
     """With daemonize yes the command returns at once, and a process of its own session serves until it is told to end."""
     port, pidfile, path = free_port(), tmp_path / "pid", tmp_path / "s"

@@ -232,6 +232,25 @@ def test_replicas_in_client_list(family: Family):
     family.check()
 
 
+def test_counts(family: Family):
+    """A replica is no client in INFO; what replication sends is in the totals; CONFIG RESETSTAT forgets that, too."""
+    primary, replica = control(family.primary), control(family.replica)
+    family.wait()
+    sessions = len(primary.call("CLIENT", "LIST").value.splitlines())
+    assert int(info(primary, "clients")["connected_clients"]) == sessions - 2
+    sent, came = info(primary, "stats"), info(replica, "stats")
+    assert 0 < int(sent["total_net_repl_output_bytes"]) < int(sent["total_net_output_bytes"])
+    assert 0 < int(came["total_net_repl_input_bytes"]) < int(came["total_net_input_bytes"])
+    assert int(sent["sync_full"]) > 0
+    for client in (primary, replica):
+        assert client.call("CONFIG", "RESETSTAT").value == b"OK"
+    fields = info(primary, "stats") | {"saves": info(primary, "persistence")["rdb_saves"]}
+    for name in ("sync_full", "sync_partial_ok", "sync_partial_err", "saves"):
+        assert fields[name] == "0", name
+    assert int(fields["total_net_repl_output_bytes"]) < 1000
+    assert int(info(replica, "stats")["total_net_repl_input_bytes"]) < 1000
+
+
 # --- REPLICAOF ------------------------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,8 @@ from tests.stores import finish
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.servers import Server
 
 INTERVAL_MS = 20
 SEGMENT_BYTES = 65536
@@ -69,6 +73,23 @@ def test_a_save_that_is_wanted(tmp_path: Path):
     engine.close()
 
     assert reached_lsn >= wanted_lsn
+
+
+def test_a_save_in_the_background(ours: Server):
+    """INFO shows it from the reply to BGSAVE until it is on disk, and meanwhile there is no other."""
+    with ours.connect() as client:
+        rows = [("SET", f"k{number}", "v" * 1000) for number in range(1000)]
+        *_, began, persistence, again = client.pipeline(
+            [*rows, ("BGSAVE",), ("INFO", "persistence"), ("BGSAVE", "SCHEDULE")]
+        )
+
+        assert began.value == b"Background saving started"
+        assert b"rdb_bgsave_in_progress:1\r\n" in persistence.value
+        assert again.value == b"ERR Background save already in progress"
+        while b"rdb_bgsave_in_progress:0\r\n" not in (text := client.call("INFO").value):
+            time.sleep(0.001)
+        checkpoint, end = (int(re.search(rb"\b%s:(\d+)" % name, text)[1]) for name in (b"checkpoint_lsn", b"wal_lsn"))
+        assert checkpoint > end - 1000, "what was written before is on disk"
 
 
 def test_messages_alone(tmp_path: Path):

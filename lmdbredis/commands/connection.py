@@ -109,6 +109,7 @@ def _authenticate(cx: Context, user: bytes, password: bytes) -> None:
     """Let the session be the user's. Raises ReplyError. Without a password set, any is right."""
     wanted = to_bytes(cx.config.requirepass)
     if user != DEFAULT_USER or (wanted and not compare_digest(password, wanted)):
+        cx.executor.observers.refused_passwords += 1
         raise ReplyError(WRONG_PASSWORD)
     session = cx.session
     if session.gate & Gate.NEEDS_AUTH:

@@ -12,7 +12,7 @@ from lmdbredis import info
 from lmdbredis.arguments import Arguments, integer
 from lmdbredis.config import VERSION
 from lmdbredis.datatypes import outside
-from lmdbredis.errors import NO_SHUTDOWN, NOT_INTEGER, SAVE_HELD, SYNTAX, ReplyError
+from lmdbredis.errors import NO_SHUTDOWN, NOT_INTEGER, SAVE_HELD, SAVING_ALREADY, SYNTAX, ReplyError
 from lmdbredis.registry import (
     ADMIN,
     ALLOW_BUSY,
@@ -65,6 +65,9 @@ def bgsave(cx: Context, *words: bytes) -> Any:
     if words and (len(words) > 1 or words[0].upper() != b"SCHEDULE"):
         raise ReplyError(SYNTAX)
     _refuse_if_held(cx)
+    if cx.server.measures.facts()["is_saving"]:
+        raise ReplyError(SAVING_ALREADY)
+    cx.session.pauses = True  # what follows sees that it has begun
     cx.executor.after_batch.append(cx.server.begin_save)
     return Simple(b"Background saving started")
 
