@@ -49,6 +49,9 @@ _SHIP_S: Final = (
 _AGAIN_S: Final = 0.001  # to a socket that has not taken everything
 _PART_BYTES: Final = 256 << 10
 _UNSENT_BYTES: Final = 1 << 20  # what a socket has not taken: more is not read from the log
+_ANYBODY: Final = ""  # the address of a replica of whom this process does not know
+_ANYBODY_BYTES: Final = 256 << 20  # what may be logged while the log is kept for him
+_COPIES_MAX: Final = 256  # snapshots that are on their way at once: each has a place in the engine's table of readers
 NOTHING_KEPT: Final = 1 << 63
 # So far before an address the last record ends that a log has there, at the latest: a segment may have been all but begun.
 _RECORD_BEFORE: Final = fmt.SEGMENT_HEADER_BYTES + 1
@@ -97,6 +100,9 @@ class Feeds:
         self._lost: dict[
             str, tuple[int, int]
         ] = {}  # address of a replica that is gone -> (its lsn, until when it is kept)
+        # Somebody may have been lost when the last process ended: he comes back, or is the primary by now.
+        self._lost[_ANYBODY] = 0, clock_ms() + server.config.repl_timeout_s * 1000
+        self._anybody_max_lsn = 0  # the log is kept for him up to here, from the first look on
         self._timer: asyncio.TimerHandle | None = None
         self._shipped_lsn = -1  # where the log ended when it was shipped last
         self._shipped_at_s = 0.0  # when that was, by the loop's clock
@@ -167,6 +173,8 @@ class Feeds:
         """Send a snapshot, in a thread. Raises StorageError, OSError."""
         server = self._server
         store, session = server.store, feed.session
+        if sum(one.sock is not None for one in self._by_session.values()) >= _COPIES_MAX:
+            raise StorageError(f"{_COPIES_MAX} snapshots are on their way already")
         copy = store.copy()
         try:
             base = feed.keep_lsn = shipping.segment_before(store.wal.directory, copy.lsn)
@@ -297,6 +305,9 @@ class Feeds:
             elif feed.replica.lag_ms(now_ms) > config.repl_timeout_s * 1000:
                 log.warning("Disconnecting timedout replica (streaming sync): %s", self._name(feed))
                 feed.session.kill()
+        self._anybody_max_lsn = self._anybody_max_lsn or end_lsn + _ANYBODY_BYTES
+        if end_lsn > self._anybody_max_lsn:
+            self._lost.pop(_ANYBODY, None)
         if self._server.executor.refusal is not None:
             self.drop_lost()
         self._lost = {name: (lsn, until_ms) for name, (lsn, until_ms) in self._lost.items() if until_ms > now_ms}

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from itertools import chain, count
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis import control_file, wal
@@ -60,13 +61,19 @@ def seal(directory: Path, disk: Disk, control: control_file.Control, diverged_ls
     """
     place = incoming(directory)
     if diverged_lsn is not None:
-        disk.replace(place / _DIVERGED, b"diverged-%016x" % diverged_lsn)
+        disk.replace(place / _DIVERGED, _free_name(directory, f"diverged-{diverged_lsn:016x}").encode())
     if (place / "wal").exists():  # else the log stays where it is
         disk.sync_directory(place / "wal")
     disk.sync_directory(place)
     disk.replace(place / "CONTROL", control_file.pack(control))
     disk.sync_directory(directory)
     disk.reached("install.sealed")
+
+
+def _free_name(directory: Path, name: str) -> str:
+    """Return this name, or with a number behind it: what was kept before stays."""
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(free for free in names if not (directory / free).exists())
 
 
 def finish(directory: Path, disk: Disk) -> str | None:
@@ -96,7 +103,6 @@ def finish(directory: Path, disk: Disk) -> str | None:
     kept = None
     if (place / _DIVERGED).exists() and old.exists():
         kept = (place / _DIVERGED).read_text(encoding="ascii")
-        shutil.rmtree(directory / kept, ignore_errors=True)
         disk.make_directory(directory / kept)
         disk.rename(old, directory / kept / "wal")
         disk.sync_directory(directory / kept)

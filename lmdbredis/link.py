@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("lmdbredis")
 
 _AGAIN_S: Final = 0.05
-_FULL_AGAIN_S: Final = 5.0  # after a full disk: the other server would begin a snapshot each time
+_SLOWLY_AGAIN_S: Final = 5.0  # where the other server would begin a snapshot each time: after a full disk, or damage
 _CONNECT_S: Final = 5.0
 _CONTINUE: Final = re.compile(r"\+CONTINUE ([0-9a-f]{40})")
 # The history's name, the snapshot's lsn, the name before and up to where it held, where the log begins.
@@ -57,6 +57,7 @@ class Link:
         self._server = server
         self._wire: Wire | None = None
         self._acked = (-1, -1)  # lsn, on disk
+        self._wants_copy = False  # the other server's log is of no use from here on: only a snapshot is
         self._wants_sync = False  # the other server waits for what is on disk here
         self._received_bytes = 0  # by wires that are gone
         self._last: shipping.LastRecord | None = None  # of the own log
@@ -108,11 +109,14 @@ class Link:
             try:
                 await self._connect()
                 await self._go_on()
-            except (LinkFailed, StorageError, OSError) as error:
+            except (LinkFailed, OSError) as error:
                 self._note(f"Connection with master {following.host}:{following.port} lost: {error or 'no answer'}")
+            except StorageError as damage:
+                self._note(f"What comes from master {following.host}:{following.port} cannot be used: {damage}")
+                self._wants_copy, again_s = True, _SLOWLY_AGAIN_S
             except DiskFull as full:
                 self._note(f"The disk is full ({full}): nothing more can be copied")
-                again_s = _FULL_AGAIN_S
+                again_s = _SLOWLY_AGAIN_S
             except SyncFailed as failure:
                 self._server.die(failure)
             except asyncio.CancelledError:
@@ -215,7 +219,8 @@ class Link:
         if self.following.takes_over and last is not None:
             words = (*words, "FAILOVER")
             failover.asks()
-        answer = (await self._ask("PSYNC", store.control.replid, lsn, *words)).decode("latin-1").strip()
+        asked: tuple[str | int, ...] = ("?", -1) if self._wants_copy else (store.control.replid, lsn, *words)
+        answer = (await self._ask("PSYNC", *asked)).decode("latin-1").strip()
         continues, resyncs = _CONTINUE.fullmatch(answer), _FULL_RESYNC.fullmatch(answer)
         if not continues and not resyncs:
             if answer.startswith("-"):
@@ -292,6 +297,7 @@ class Link:
         The other server's log begins at `first_lsn`.
         """
         server, following, directory = self._server, self.following, self._server.store.directory
+        self._wants_copy = False
         following.become(SYNC, clock_ms())
         following.copied_bytes = following.copy_bytes = 0
         log.info("Full resync from master: %s:%d", control.replid, control.lsn)
@@ -308,38 +314,40 @@ class Link:
         install.seal(directory, server.store.disk, control, diverged_lsn)
         server.exchange()
         server.role.feeds.drop_lost()  # it is another log
-        if server.store.diverged:
-            kept = directory / server.store.diverged
-            log.warning(
-                "This server had writes that its master does not know, after lsn %016x: their log is kept in %s",
-                diverged_lsn,
-                kept,
-            )
+        self._tell_diverged(diverged_lsn)
         log.info("MASTER <-> REPLICA sync: Finished with success")
         return control.lsn
 
     def _diverged_lsn(self, control: control_file.Control, first_lsn: int) -> int | None:
-        """Return where the own log parts from the history that comes, None if it holds nothing else.
+        """Return where the own log may part from the history that comes, None if it surely holds nothing else.
 
-        A log that ends before the other one begins is taken for what that one had, too: it was only away for too long.
+        A log of the same name that ends before the other one begins is what that one had, too: it was only away for too long.
         """
         store = self._server.store
         own, end_lsn = store.control, store.wal.end_lsn
         if own.replid == control.replid2 and end_lsn > control.replid2_lsn:
             return control.replid2_lsn
-        if own.replid not in {
-            control.replid,
-            control.replid2,
-        }:  # it may have had both names, one after the other, and others since
-            has_keys = any(database.keys for database in self._server.keyspace.databases)
-            return (
-                shipping.parting(store.wal.directory, install.incoming(store.directory) / "wal") if has_keys else None
-            )
-        if end_lsn < first_lsn:
-            return None
-        if shipping.last_record(store.wal.directory, end_lsn) is None:
-            return None
-        return min(end_lsn, control.lsn)
+        if own.replid in {control.replid, control.replid2}:
+            holds_nothing = end_lsn < first_lsn or self._last_record() is None
+        else:  # it may have had both names, one after the other, and others since
+            holds_nothing = not any(database.keys for database in self._server.keyspace.databases)
+        return (
+            None if holds_nothing else shipping.parting(store.wal.directory, install.incoming(store.directory) / "wal")
+        )
+
+    def _tell_diverged(self, diverged_lsn: int | None) -> None:
+        """Say where the log is kept that holds what the other server does not know, if there is one."""
+        store = self._server.store
+        if not store.diverged or diverged_lsn is None:
+            return
+        kept = store.directory / store.diverged
+        log.warning(
+            "This server had writes that its master does not know, or that cannot be compared any more, after lsn %016x: their log is kept in %s",
+            diverged_lsn,
+            kept,
+        )
+        if (first_lsn := wal.segments(kept / "wal")[0]) > diverged_lsn:
+            log.warning("That log begins at lsn %016x: what was written before had left it", first_lsn)
 
     async def _size(self) -> int:
         """Return the size that is told before bytes."""

@@ -4,7 +4,8 @@ Theory. A primary logs what its clients write; a replica has its primary's log, 
 (`Store.is_copy`, `Keyspace.is_copy`), in what the executor refuses, and in a link. Becoming a primary gives the history a new name, and
 keeps the old one for what was logged under it, so that whoever has that can go on (``REPLICAOF NO ONE``, FAILOVER).
 
-Laws: the role changes between batches; what it is stands in the configuration (``replicaof``), so that CONFIG REWRITE keeps it.
+Laws: the role changes between batches; what it is stands in the configuration (``replicaof``), so that CONFIG REWRITE keeps it. A
+directory with another server's history has the file ``REPLICA``: who is started on it as a primary begins a history of his own, too.
 
 It belongs to the server's room: one room, several files.
 """
@@ -13,9 +14,11 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis import errors
+from lmdbredis.directive_kinds import to_bytes
 from lmdbredis.errors import DiskFull, ReplyError, SyncFailed
 from lmdbredis.failover import Failover
 from lmdbredis.feeds import Feeds
@@ -28,6 +31,8 @@ from lmdbredis.session import Gate
 from lmdbredis.shipping import LastRecord
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lmdbredis.server import RedisServer
     from lmdbredis.session import Session
 
@@ -45,6 +50,33 @@ class Role:
         self.failover = Failover(server)
         self.link: Link | None = None  # to the server that this one copies
         self._beat_ms = 0  # when replicas were last told that this server lives
+
+    def begin(self) -> None:
+        """Take note of what was opened: another server's history goes on under a name of its own if this is a primary now."""
+        store, mark = self._server.store, self._mark
+        if store.is_copy:
+            self._mark_copy()
+        elif mark.exists():
+            with suppress(
+                DiskFull
+            ):  # nothing can be written under the old name for now, and the next start tries again
+                store.set_history(os.urandom(20).hex(), store.control.replid, store.wal.end_lsn)
+                mark.unlink()
+        self.apply()
+
+    @property
+    def _mark(self) -> Path:
+        """Return the file that tells whose history the directory has: another server's."""
+        return self._server.store.directory / "REPLICA"
+
+    def _mark_copy(self) -> None:
+        """Let the directory say that it has another server's history."""
+        store, address = self._server.store, self._server.config.replicaof
+        try:
+            if address is not None and not self._mark.exists():
+                store.disk.replace(self._mark, b"%b %d\n" % (to_bytes(address[0]), address[1]))
+        except DiskFull as full:
+            log.warning("The disk is full (%s): the directory does not say that this is a replica", full)
 
     def apply(self) -> None:
         """Let the executor know what this server is, and how the link to its primary is."""
@@ -118,6 +150,7 @@ class Role:
             return False
         except SyncFailed as failure:
             self._server.die(failure)
+        self._mark.unlink(missing_ok=True)
         return True
 
     def _be_copy(self, is_copy: bool) -> None:
@@ -131,6 +164,7 @@ class Role:
             if any(table.batch for table in store.tables):  # of a moment as a primary: nobody may log them any more
                 store.repair()
             self._server.keyspace.due.forget()  # it is not told of rows that come
+            self._mark_copy()
         self.apply()
 
     def connect(self, *, takes_over: bool = False) -> None:

@@ -111,7 +111,7 @@ class RedisServer:
         self.keyspace = Keyspace(self.store, config.databases, config.hot_layer_size_bytes, is_copy=is_copy)
         self.executor = Executor(self.store, self.keyspace, config, random.Random(), self, clock_ns)
         self.upkeep = Upkeep(self.executor)
-        self.role.apply()
+        self.role.begin()
 
     def exchange(self) -> None:
         """Put the state that is to be installed in the place of what is here. Raises SyncFailed."""

@@ -138,21 +138,21 @@ def agrees(directory: Path, last: LastRecord) -> bool:
 
 
 def parting(own: Path, other: Path) -> int | None:
-    """Return the address where the log in `own` parts from the first segment in `other`.
+    """Return the address after which the log in `own` may hold what the history does not know that `other` is the newest segment of.
 
-    None if `own` has nothing that is not there, as far as the two can be compared, or if they have nothing in common. O(a segment).
+    None only if everything is there. Where the two cannot be compared, that is the beginning of the own log. O(a segment).
     """
     base, bases = wal.segments(other)[0], wal.segments(own)
     if base not in bases:  # logs with one past are cut at the same places
-        return bases[0] if bases[-1] > base else None
-    parted = None
+        return bases[0]
+    parted = bases[0]
     theirs = wal.read_segment(other, base)
     for record in wal.read_segment(own, base):
         their = next(theirs, None)
         if their is None or _seen(their) != _seen(record):
             return parted
         parted = record.end_lsn
-    return None
+    return parted if bases[-1] > base else None
 
 
 def _seen(record: Record) -> LastRecord:

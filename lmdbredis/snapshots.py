@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lmdbredis.table import Row
 
 MAP_BYTES_DEFAULT: Final = 1 << 40
-READERS_MAX: Final = 126
+READERS_MAX: Final = 1022  # tools, snapshots for replicas and backups, and the server's own
 _WARM_THREADS: Final = 4
 _KEY_BYTES_MAX: Final = 511
 _TRIES: Final = 5

@@ -552,8 +552,9 @@ class Store:
         """Find out whether the disk has room: commit and log an empty record. Raises DiskFull while it has not.
 
         The commit comes first, and is synced in the background: it may be what makes room, since log segments can go then. Before it
-        comes the sync of the last one, whose pages the next may need.
+        comes the sync of the last one, whose pages the next may need; and it gets the room that the log has taken ahead.
         """
+        self.wal.give_back_room()
         self._wait_for_commit()
         self.begin_sync()
         if self.dirty_rows:
@@ -628,7 +629,10 @@ class Store:
 
     def copy(self) -> Copy:
         """Return the last commit's pages, to be copied. Raises StorageError."""
-        return Copy(self.directory, self._env, self.meta.handle)
+        try:
+            return Copy(self.directory, self._env, self.meta.handle)
+        except lmdb.Error as error:  # too many readers
+            raise StorageError(f"data.mdb cannot be read: {error}") from error
 
     def info(self) -> dict[str, int]:
         """Return sizes in bytes and counts: the data file, the log, pages in use."""

@@ -11,7 +11,7 @@ Laws:
 3. A bad record is the torn tail of a power cut, and everything after it is dropped, unless a later whole record says that
    the bad one had been synced: then it is damage, and the log refuses to open (`StorageError`).
 4. Room is taken ahead of need (a spare segment, preallocated by whoever calls `prepare`): on a full disk the append fails
-   before anything of the record counts.
+   before anything of the record counts. It is given back to a commit that finds none (`give_back_room`).
 5. While others copy the directory (`begin_growing`) no room is taken ahead, and no name goes away: a segment's file ends where the
    log does, so that whoever reads it from its beginning, however slowly, finds a piece of the log without holes.
 
@@ -342,6 +342,13 @@ class Wal:
         with self._prepare_lock:
             self.grows = True
         os.ftruncate(self._fds[-1], self.end_lsn - self.base_lsn)
+
+    def give_back_room(self) -> None:
+        """Give back what was taken ahead, until the next segment begins: a commit needs it more, and lets the log be trimmed."""
+        with self._prepare_lock, suppress(OSError):
+            self._prepare_lsn = self.end_lsn + self._segment_bytes // 16  # not taken at once again
+            self._spare.unlink(missing_ok=True)
+            os.ftruncate(self._fds[-1], self.end_lsn - self.base_lsn)
 
     def wants_spare(self) -> bool:
         """Tell whether the segment is half full and no spare is at hand: time to `prepare` one."""

@@ -382,6 +382,22 @@ def test_rotation_without_room(tmp_path: Path):
     assert [b"a" * 200, b"b" * 200] == payloads(tmp_path)
 
 
+def test_room_given_back(tmp_path: Path):
+    """Nothing that was taken ahead is left, and the log goes on: in the segment, and into the next."""
+    log = open_end(tmp_path)
+    log.append(b"first", 1)
+    log.prepare()
+    log.give_back_room()
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [log.end_lsn]
+    assert not log.wants_spare()
+    values = [b"%d" % number * 100 for number in range(100)]
+    for value in values:
+        log.append(value, 2)
+    log.close()
+
+    assert [b"first", *values] == payloads(tmp_path)
+
+
 def test_sync_failed(tmp_path: Path):
     """A failing sync is said, and nothing after it counts as synced."""
 
