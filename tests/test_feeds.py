@@ -5,6 +5,7 @@ The replica is a bare connection here: it says that it reads the log, and what c
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,3 +108,21 @@ def test_asked_again_on_the_same_connection(server: Lmdbredis, replica: RawClien
         wait_for(lambda count=count: syncs(server)[1] == answered + count, "it to be answered")
 
     assert open_files(server) <= before + 1  # the segment of the log that it is sent from
+
+
+def test_many_who_take_no_snapshot(server: Lmdbredis):
+    """Each pins a snapshot until it is cut off: writes go on, and who comes when there are too many is turned away."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(260):
+            client = stack.enter_context(server.connect())
+            client.call("REPLCONF", "capa", "lmdbredis")
+            client.send(pack(("PSYNC", "?", -1)))
+        wait_for(
+            lambda: "256 snapshots are on their way already" in server.log_path.read_text(), "one to be turned away"
+        )
+        for number in range(5):
+            assert server.client().call("SET", "k", number).value == b"OK"
+            assert server.client().call("SAVE").value == b"OK"
+    wait_for(lambda: client_role(control(server))[2] == [], "all to be gone")
+    assert control(server).call("DEBUG", "CHECK").value == b"OK"
+    assert "Traceback" not in server.log_path.read_text()
