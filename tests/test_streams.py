@@ -6,12 +6,13 @@ Ids are given wherever replies are compared: those that the clock makes are look
 from __future__ import annotations
 
 import random
+import re
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.differential import INTEGERS, ODD_WORDS, STATES, from_each, table
+from tests.differential import INTEGERS, ODD_WORDS, STATES, from_each, line_words, table
 
 if TYPE_CHECKING:
     from tests.differential import Pair
@@ -503,3 +504,20 @@ def test_ids_by_the_clock(pair: Pair):
             "XADD k * a b",
         ]
     )
+
+
+def test_hits_and_misses(pair: Pair):
+    """Reads of streams count as often as the oracle's."""
+    pair.run(["XADD k 1-1 f v", "XADD k 1-2 f v", "XGROUP CREATE k g 0"], databases=())
+    counts = []
+    for client in pair.clients():
+        client.call("CONFIG", "RESETSTAT")
+        for line in (
+            "XREAD STREAMS k 0", "XREAD STREAMS none 0", "XREAD STREAMS k none 1-1 $", "XREAD STREAMS k 9-9", "XREADGROUP GROUP g c STREAMS k >",
+            "XREADGROUP GROUP g c STREAMS k >", "XREADGROUP GROUP g c STREAMS k 0", "XREADGROUP GROUP no c STREAMS k >", "XREADGROUP GROUP g c STREAMS none >",
+            "XRANGE k - +", "XLEN none",
+        ):  # fmt: skip
+            client.call(*line_words(line))
+        counts.append(re.findall(rb"keyspace_(?:hits|misses):\d+", client.call("INFO", "stats").value))
+
+    assert counts[0] == counts[1]

@@ -128,7 +128,8 @@ def xread(cx: Context, word: bytes, following: bytes, third: bytes, *words: byte
         entry = cx.db.open(key, STREAM)
         read.append((key, entry, _after(cx, entry, id_)))
     served = Keyed()
-    for key, entry, after in read:
+    for key, _, after in read:
+        entry = cx.db.open(key, STREAM)  # looked up twice, as by Redis: so are hits and misses counted, and told
         if entry is not None and after < entry.last:
             items = streams.get_range(cx.db, entry, after + 1, ENTRY_ID_MAX, request.count)
             if items:
@@ -178,7 +179,7 @@ def _xreadgroup_run(cx: Context, requests: Sequence[Sequence[bytes]]) -> list[An
         if len(readers) < len(words):
             return None
         series.append((key, *known, readers, count))
-    cx.keyspace.hits += len(requests)
+    cx.keyspace.hits += 2 * len(requests)  # as one by one
     replies: list[Any] = []
     for key, entry, group, readers, count in series:
         given = streams_groups.deliver_each(cx.db, entry, group, readers, count, cx.now_ms)
@@ -213,6 +214,7 @@ def xreadgroup(
         for name, after in zip(request.keys, request.ids, strict=True)
     ]
     served = Keyed()
+    cx.keyspace.hits += len(read)  # as XREAD
     for name, entry, found, after in read:
         reader = streams_groups.see_consumer(cx.db, entry, found, consumer_name, cx.now_ms)
         items = _read(cx, request, entry, found, reader, after)
