@@ -36,6 +36,25 @@ SCRIPTS: dict[str, list[str]] = {
         "error({err='E x\\r\\ny'})",
         "error({err=5})",
     ],
+    "frames": [
+        "return #{" + "true," * 26000 + "}",
+        "local t={size=7} local x={" + "t.size," * 27060 + "} return {#x,tostring(x[27001])}",
+        "local t={size=7} local x={" + "t.size," * 27060 + "} return redis.call('nosuch')",
+        *(
+            f"local t={{}} {head} if n==0 then return 'done' end return t.insert(n-1) end return t.insert(300000)"
+            for head in ("function t.insert(n)", "t.insert=function(n)", "t.x=string.rep('x',3) function t.insert(n)")
+        ),
+        "local t={} function t:find(n) if n==0 then return 'done' end return t:find(n-1) end return t:find(300000)",
+        "local function find(n) if n==0 then return 'done' end return find(n-1) end return find(300000)",
+        "local t={call=redis.call} return t.call('nosuch')",
+        "local t={} t.call=redis.call return t.call('nosuch')",
+        "local t={call=redis.call} local function f() return t.call('nosuch') end\nreturn f()",
+        "local t={lib=redis} return t.lib.call('nosuch')",
+        "local r=redis local function f() return r.call('nosuch') end\nreturn f()",
+        "local c=cjson.new() return c.encode(1,2)",
+        "local t={text='x'} return t.text:rep({})",
+        "return _G.redis.call('nosuch')",
+    ],
     "calls": [
         "redis.foo = 1",
         "return redis.nosuch",

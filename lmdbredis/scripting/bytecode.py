@@ -3,7 +3,8 @@ r"""Compiled Lua 5.1: the tail calls of library functions become plain calls.
 Theory. In ``return redis.call(...)`` Lua gives the frame of the caller to the function called. In Redis that function is written in
 C, and C functions get no frame that way, so an error there can still name the script's line. Ours are written in Lua. Therefore
 a compiled script is changed before it is loaded: OP_TAILCALL becomes OP_CALL where the function was just read from a field, a
-method or a global with one of the names given. A script's own recursion by tail calls stays what it is.
+method or a global with one of the names given, unless of a table that the script has made. So a script's own recursion by tail
+calls stays what it is; but not that of a method so named, ``return self:find(...)``, for nothing tells what `self` is.
 
 The format, as ``string.dump`` writes it on this machine::
 
@@ -16,8 +17,9 @@ The format, as ``string.dump`` writes it on this machine::
     string      length with its closing NUL: u64, bytes; no bytes if the length is 0
 
 An instruction, from its lowest bit: opcode 6, A 8, C 9, B 9; a global's name is the constant B and C together, a field's the
-constant C - 256. After a CLOSURE, one MOVE or GETUPVAL for each upvalue says what it is. What a register holds is followed in the order of
-the instructions, as if nothing jumped: a wrong guess costs no more than a frame kept, or a line not known.
+constant C - 256. After a CLOSURE, one MOVE or GETUPVAL for each upvalue says what it is; after a SETLIST with C = 0 comes the bare
+number that was too large for C. What a register holds is followed in the order of the instructions, as if nothing jumped: a wrong
+guess costs no more than a frame kept, or a line not known.
 
 It trusts what it reads: it is only given what the compiler has just made from text.
 """
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _HEADER_BYTES: Final = 12
-_MOVE, _GETUPVAL, _GETGLOBAL, _GETTABLE, _SELF, _CALL, _TAILCALL, _CLOSURE = 0, 4, 5, 6, 11, 28, 29, 36
+_MOVE, _GETUPVAL, _GETGLOBAL, _GETTABLE, _SETTABLE, _NEWTABLE, _SELF = 0, 4, 5, 6, 9, 10, 11
+_CALL, _TAILCALL, _SETLIST, _CLOSURE = 28, 29, 34, 36
 # Opcodes that write no register, or not register A as their only one: OP_SETGLOBAL, OP_SETUPVAL, OP_SETTABLE, OP_JMP, tests, OP_RETURN,
 # OP_SETLIST, OP_CLOSE.
 _WRITES_NOTHING: Final = frozenset({7, 8, 9, 22, 23, 24, 25, 26, 30, 34, 35})
+_MADE: Final = b""  # the name of a table that the script has made
 _NIL, _BOOLEAN, _NUMBER, _STRING = 0, 1, 3, 4
 
 
@@ -92,7 +96,8 @@ class _Chunk:
         named: dict[int, bytes | None] = {}  # register -> the name that what it holds was read by
         inner: dict[int, list[bytes | None]] = {}
         captures: list[bytes | None] | None = None  # of the closure that has just been made
-        for at in code:
+        places = iter(code)
+        for at in places:
             instruction = int.from_bytes(self.data[at : at + 4], "little")
             opcode, register = instruction & 63, instruction >> 6 & 255
             name = None
@@ -112,7 +117,13 @@ class _Chunk:
                 name = constants[instruction >> 14]
             elif opcode in {_GETTABLE, _SELF}:
                 key = instruction >> 14 & 511
-                name = constants[key - 256] if key >= 256 else None
+                name = constants[key - 256] if key >= 256 and named.get(instruction >> 23) != _MADE else None
+            elif opcode == _NEWTABLE:
+                name = _MADE
+            elif opcode == _SETTABLE and named.get(instruction >> 14 & 511) in self.names:
+                named[register] = None  # what is read from it may be a library's
+            elif opcode == _SETLIST and not instruction >> 14 & 511:
+                next(places)  # the number of its block
             elif opcode == _CLOSURE:
                 captures = inner[instruction >> 14] = []
             if opcode not in _WRITES_NOTHING:
