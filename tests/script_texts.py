@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+FUNCTIONS = r"""
+    redis.call pcall type tostring string.rep string.upper table.foreach cjson.encode bit.band string.gmatch('a','a') (pairs({}))
+    coroutine.wrap(type) coroutine.wrap(function()end) function()end loadstring('return(1)') __redis__err__handler
+"""
 SCRIPTS: dict[str, list[str]] = {
     "errors": [
         "return error('x')",
@@ -35,6 +39,31 @@ SCRIPTS: dict[str, list[str]] = {
         "local function g() error('lvl2', 2) end\ng()",
         "error({err='E x\\r\\ny'})",
         "error({err=5})",
+        *(f"error('x',{level})" for level in (3, 4, 5)),
+        *(f"local function f() error('x',{level}) end f()" for level in (2, 3, 4, 5)),
+        "return error('x',3)",
+        "error(setmetatable({},{__newindex=function() error('no') end}))",
+        "error(setmetatable({err='MY x'},{__newindex=function() error('no') end}))",
+        "error(setmetatable({},{__newindex=function(t) error(t) end}))",
+        "local t=setmetatable({err='MY x'},{__newindex=function(t,k,v) redis.call('set','seen',k) rawset(t,k,v) end}) error(t)",
+        "return redis.call('get','seen')",
+    ],
+    "results": [
+        *(
+            f"return {{select('#',{call})}}"
+            for body in ("", "return nil", "return nil,nil", "error()", "error(nil)")
+            for call in (
+                f"pcall(function() {body} end)",
+                f"xpcall(function() {body} end, function(e) return e end)",
+                f"coroutine.resume(coroutine.create(function() {body} end))",
+            )
+        ),
+        "return {pcall()}",
+        "return {pcall(pcall)}",
+        "return {select('#',pcall(pcall))}",
+        "return {select('#',coroutine.resume(coroutine.create(function() coroutine.yield() end)))}",
+        "return {select('#',coroutine.resume(coroutine.create(function() coroutine.yield(nil) end)))}",
+        "return {select('#',coroutine.wrap(function() end)())}",
     ],
     "frames": [
         "return #{" + "true," * 26000 + "}",
@@ -257,6 +286,28 @@ SCRIPTS: dict[str, list[str]] = {
         "return redis.error_reply('-')",
         "return redis.error_reply('A b\\r\\n')",
         "return redis.status_reply('')",
+        *(
+            f"{head}return {{double={value}}}"
+            for head in ("", "redis.setresp(3) ")
+            for value in ("-0.0", "0", "-1e-320", "1/-math.huge", "-0.5")
+        ),
+        "return {{double=-0.0},{map={a={double=-0.0}}},-0.0}",
+        *(
+            f"return {{{name}='{text}'}}"
+            for name in ("err", "ok")
+            for text in ("a\\0b", "\\0", "a\\n\\0b", "a\\r\\n", "\\r\\na\\n\\n", "a \\n")
+        ),
+        "return {big_number='1\\0002'}",
+        *(
+            f"return {{verbatim_string={{format='{form}',string='a\\0b'}}}}"
+            for form in ("tx\\0", "\\0", "a\\0bcd", "abcd")
+        ),
+        "return {{err='a\\0b'},{ok='a\\0b'},'a\\0b',{map={['a\\0b']='c\\0d'}}}",
+        "error('a\\0b')",
+        "error({err='a\\0b'})",
+        "return redis.error_reply('a\\0b')",
+        *(f"return cjson.encode(redis.error_reply('{text}').err)" for text in ("a\\0b", "-A b\\0c", "A\\0 b", "\\0")),
+        "return cjson.encode(redis.status_reply('a\\0b').ok)",
         "return {err=''}",
         "return {ok=''}",
         "return {redis.call('zadd','zz',1,'a',2,'b'), redis.call('zrange','zz',0,-1,'withscores'), redis.call('zscore','zz','a'), redis.call('zrank','zz','q')}",
@@ -526,6 +577,22 @@ SCRIPTS: dict[str, list[str]] = {
         "return rawget(1,2)",
         "return next({},'nokey')",
         "return coroutine.create(1)",
+        *(f"return type(coroutine.{name}({body}))" for name in ("create", "wrap") for body in FUNCTIONS.split()),
+        "local c=coroutine.wrap local x=c(redis.call)",
+        "local t={c=coroutine.create} local x=t:c()",
+        *(f"return table.foreach({words})" for words in ("", "nil", "{}", "{},5", "{1},nil", "string")),
+        "return table.foreach({5},function(k,v) return v end)",
+        "return table.foreach(string,function(k) if k=='upper' then return k end end)",
+        "local f=table.foreach f()",
+        "local t={f=table.foreach} t:f()",
+        "local ok,e=pcall(table.foreach,{}) return e",
+        *(
+            f"return collectgarbage({words})"
+            for words in ("'x'", "{}", "1", "nil", "'step','x'", "'step',{}", "'setpause',true", "'collect'")
+        ),
+        "local f=collectgarbage f('x')",
+        "local t={x=collectgarbage} t:x()",
+        "local ok,e=pcall(collectgarbage,'x') return e",
         "return coroutine.resume(1)",
         "local co = coroutine.wrap(function() coroutine.yield(1) end) co() co() co()",
         "return loadstring()",

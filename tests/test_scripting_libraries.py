@@ -89,6 +89,14 @@ MORE = {
             f"local ok,v=pcall(cjson.decode,'[{text}]') return tostring(ok and v[1] or v)"
             for text in ("0x1p4", "-0X1P-2", "0x1.8p1", "0x.8", "0x1.", "0x1p", "0x", "0x.", "+0x10", "0xg", "0x1p+4", "0xffffffffffffffffff")
         ),
+        *(
+            f"local t={{}} for _,k in ipairs({{{keys}}}) do t[k]=1 end return cjson.encode(t)"
+            for keys in (
+                "1700000000000", "2147483647", "2147483648", "4294967297", "1e300", "1/0", "1,2,3000000000", "3000000000,1,2",
+                "3000000000,5", "1,3000000000,2,4000000000,3", "7,8,9,10,1e18", "3000000000,50", "2147483647,2147483648",
+            )
+        ),
+        "local a=cjson.new() a.encode_sparse_array(false,0) return a.encode({[3000000000]=1})",
         "local ok,e=pcall(cjson.decode,'x') return e", "local ok,e=pcall(function() return cjson.decode('x') end) return e",
         *(
             f"local a=cjson.new() local x,y,z = a.encode_sparse_array({words}) return {{tostring(x),tostring(y),tostring(z)}}"
@@ -100,6 +108,9 @@ MORE = {
         "return cmsgpack.unpack()", "return cmsgpack.unpack('')", "return cmsgpack.unpack({})", "return cmsgpack.unpack(5)",
         *(f"return {{cmsgpack.unpack_one(cmsgpack.pack(1,2,3),{offset})}}" for offset in (0, 1, 2, 3, 4, -1)),
         *(f"return {{cmsgpack.unpack_limit(cmsgpack.pack(1,2,3),{words})}}" for words in ("2", "2,1", "-1", "0", "'x'", "nil", "5")),
+        *(f"return {{cmsgpack.unpack_limit(cmsgpack.pack(1,2,3),{words})}}" for words in ("0,0", "0,1", "0,3", "0,4", "0,0.5", "0,-1")),
+        "return cmsgpack.unpack_limit(cmsgpack.pack(1,2,3),0,1)", r"return {cmsgpack.unpack_limit('\1\193',0,1)}",
+        "return {cmsgpack.unpack_limit('',0,0)}",
         "return {cmsgpack.unpack_limit(cmsgpack.pack(1,2,3))}", "return {cmsgpack.unpack_one()}", "return {cmsgpack.unpack_one('')}",
         "local t={} for i=1,20 do t={t} end return cmsgpack.pack(t)", "local t={} for i=1,20 do t={a=t} end return cmsgpack.pack(t)",
         "local t={1} t[1]=t return cmsgpack.pack(t)", "local t={} for i=1,70000 do t[i]=1 end return #cmsgpack.pack(t)",

@@ -20,6 +20,7 @@ for code = 0, 31 do
 end
 local ESCAPED = { ['"'] = '"', ['\\'] = '\\', ['/'] = '/', b = '\b', f = '\f', n = '\n', r = '\r', t = '\t' }
 local PRECISION_MAX = 14
+local INTEGER_MIN, INTEGER_MAX = -2147483648, 2147483647
 local UNSAFE = '[%z\1-\31"\\/\127]'
 
 -- --- writing --------------------------------------------------------------------------------------------------------------------
@@ -47,7 +48,7 @@ local function list_length(settings, value)
   local most, count = 0, 0
   for key in next, value do
     if type(key) ~= 'number' or key < 1 or floor(key) ~= key then return nil end
-    if key > most then most = key end
+    if key > most then most = key <= INTEGER_MAX and key or INTEGER_MIN end -- as an int of C
     count = count + 1
   end
   if settings.sparse_ratio > 0 and most > count * settings.sparse_ratio and most > settings.sparse_safe then
@@ -344,8 +345,6 @@ local function integer_setting(settings, name, field, least, most, position)
     return settings[field]
   end
 end
-
-local INTEGER_MAX = 2147483647
 
 local function choice_setting(settings, name, field, choices)
   return function(...)

@@ -296,7 +296,7 @@ end
 
 local function get_all(text, limit, offset)
   local made, count, at = {}, 0, offset + 1
-  while at <= #text and (limit == 0 or count < limit) do
+  while at <= #text and count < limit do
     count = count + 1
     made[count], at = get(text, at)
   end
@@ -309,6 +309,7 @@ local function unpack_from(name, text, limit, offset)
     fail('Invalid request to unpack with offset of ' .. offset .. ' and limit of ' .. #text .. '.')
   end
   if offset > #text then fail('Start offset ' .. offset .. ' greater than input length ' .. #text .. '.') end
+  if limit == 0 and offset == 0 then limit = huge end
   local ok, made, count, at = pcall(get_all, text, limit, offset)
   if not ok then
     if type(made) == 'table' and made.cmsgpack then fail(made.cmsgpack) end
@@ -337,10 +338,10 @@ function library.unpack(...)
   return unpack(made, 1, count)
 end
 
--- The offset after what was read comes first, -1 at the end.
+-- The offset after what was read comes first, -1 at the end; not so where limit and offset are 0, which asks for everything.
 local function partly(name, text, limit, offset)
   local made, count, after = unpack_from(name, text, limit, offset)
-  if limit == 0 then return unpack(made, 1, count) end
+  if limit == 0 and offset == 0 then return unpack(made, 1, count) end
   return after >= #text and -1 or after, unpack(made, 1, count)
 end
 

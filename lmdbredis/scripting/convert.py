@@ -214,8 +214,13 @@ def integer(number: float) -> int:
 
 
 def line(text: bytes) -> bytes:
-    """Return a text that fits into one line."""
-    return text.replace(b"\r", b" ").replace(b"\n", b" ")
+    """Return a text, up to its NUL, that fits into one line."""
+    return _to_nul(text).replace(b"\r", b" ").replace(b"\n", b" ")
+
+
+def _to_nul(text: bytes) -> bytes:
+    """Return a text up to its NUL, if it has one: to Redis it is a string of C."""
+    return text.partition(b"\0")[0]
 
 
 class FromLua:
@@ -247,7 +252,7 @@ class FromLua:
             return Set([self.reply() for _ in range(self._next())])
         value = self._next()
         if mark in {8, 13}:
-            error = ReplyError(line(value).decode("latin-1"))
+            error = ReplyError(line(_to_nul(value).rstrip(b"\r\n")).decode("latin-1"))
             error.is_counted = True
             if mark == 8:
                 self._note_error(error)
@@ -258,7 +263,7 @@ class FromLua:
             return float(value)
         if mark == 11:
             return BigNumber(line(value))
-        return Verbatim(self._next(), value[:3].ljust(3))
+        return Verbatim(self._next(), _to_nul(value)[:3].ljust(3))
 
 
 def boolean(value: bool, *, resp3: bool) -> Any:

@@ -55,7 +55,7 @@ _FRAMED: Final = frozenset(
     b"call pcall error_reply status_reply sha1hex log setresp set_repl acl_check_cmd encode decode pack unpack unpack_one "
     b"unpack_limit size insert rep find match gsub gmatch gfind foreach create wrap resume random randomseed xpcall rawget rawset next pairs getmetatable "
     b"encode_max_depth decode_max_depth encode_number_precision encode_keep_buffer encode_invalid_numbers decode_invalid_numbers encode_sparse_array "
-    b"setmetatable loadstring load tobit bnot band bor bxor lshift rshift arshift rol ror bswap tohex".split()
+    b"setmetatable loadstring load collectgarbage tobit bnot band bor bxor lshift rshift arshift rol ror bswap tohex".split()
 )
 _VERSION: Final = b"7.2.0"
 _CONSTANTS: Final = {

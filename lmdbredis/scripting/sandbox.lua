@@ -35,6 +35,7 @@ local dead = false -- the script must end
 local globals = {} -- what a script's globals are read from
 local locked = {} -- proxy -> the real table
 local environment -- the proxy of `globals`
+local outermost -- the line of this source from which on nothing is between a script and the host
 
 -- --- errors ---------------------------------------------------------------------------------------------------------------------
 
@@ -110,12 +111,13 @@ local function refuse_write()
 end
 
 -- Return an error's value with the script's position where Lua has put ours: a function of Lua's refused the words that one of ours
--- had handed on. To be called by what handles the error where it is raised; `unwound`: it is too late to know the position.
+-- had handed on. To be called by what handles the error where it is raised; `unwound`: it is too late to know the position. Beyond the
+-- script, where a level told `error` to look, there is `run`; in Redis there is nothing.
 local function placed(value, unwound)
   if type(value) ~= 'string' then return value end
-  local _, last = find(value, '^lmdbredis:%d+: ')
+  local _, last, line = find(value, '^lmdbredis:(%d+): ')
   if not last then return value end
-  local found = not unwound and frame(5)
+  local found = not unwound and tonumber(line) < outermost and frame(5)
   local position = found and found.currentline > 0 and found.short_src .. ':' .. found.currentline .. ': ' or ''
   return position .. sub(value, last + 1)
 end
@@ -208,11 +210,11 @@ local function untouched(value)
 end
 
 -- As Redis: a script's own pcall sees the text of an error table, as it did before errors were tables. `outer`: the catcher before.
-local function caught(outer, ok, value, ...)
+local function caught(outer, ok, ...)
   catcher = outer
-  if ok then return true, value, ... end
+  if ok then return true, ... end
   if dead then raw_error(STOP, 0) end
-  value = placed(safe(value), true)
+  local value = placed(safe((...)), true)
   if type(value) == 'table' then
     local text = value.err
     if type(text) == 'string' or type(text) == 'number' then value = text end
@@ -221,7 +223,7 @@ local function caught(outer, ok, value, ...)
 end
 
 function globals.pcall(...)
-  if select('#', ...) == 0 then return false end
+  if select('#', ...) == 0 then return false, 'attempt to call a boolean value' end -- as Redis, which calls its first result
   local outer = catcher
   catcher = untouched
   return caught(outer, raw_pcall(...))
@@ -248,18 +250,22 @@ end
 
 local hook
 
+-- No coroutine begins with a function of C, for which all of ours stand but one.
 local function hooked(name, body)
-  if type(body) ~= 'function' then bad_argument(1, name, 'Lua function expected') end
+  local found = type(body) == 'function' and getinfo(body, 'S')
+  if not found or found.what == 'C' or found.source == OWN and body ~= globals.__redis__err__handler then
+    bad_argument(1, name, 'Lua function expected')
+  end
   return function(...)
     sethook(hook, '', limits.instructions)
     return body(...)
   end
 end
 
-local function resumed(ok, value, ...)
-  if ok then return true, value, ... end
+local function resumed(ok, ...)
+  if ok then return true, ... end
   if dead then raw_error(STOP, 0) end
-  return false, placed(safe(value), true)
+  return false, placed(safe((...)), true)
 end
 
 local coroutines = {
@@ -434,8 +440,11 @@ tables.insert = function(...)
   if locked[target] then raw_error(texts.readonly, 0) end
   insert(...)
 end
-tables.foreach = function(target, ...)
-  return foreach(locked[target] and copy(locked[target]) or target, ...)
+tables.foreach = function(...)
+  local target, work = ...
+  expect_table(1, 'foreach', ...)
+  if type(work) ~= 'function' then bad_argument(2, 'foreach', 'function expected, got ' .. typename(select(2, ...))) end
+  return foreach(locked[target] and copy(locked[target]) or target, work)
 end
 
 -- Random numbers: 48 bits as drand48's, so that a seed gives the same numbers everywhere.
@@ -477,10 +486,17 @@ mathematics.random = function(...)
 end
 
 local tuned = false -- a script has set the collector: it is set back
+local COLLECTING = {
+  stop = true, restart = true, collect = true, count = true, step = true, setpause = true, setstepmul = true,
+}
 
-function globals.collectgarbage(option, ...)
+function globals.collectgarbage(...)
+  local option, number = ...
+  if option ~= nil then expect_string(1, 'collectgarbage', ...) end
+  if option ~= nil and not COLLECTING[option] then bad_argument(1, 'collectgarbage', "invalid option '" .. option .. "'") end
+  if number ~= nil then expect_number(2, 'collectgarbage', ...) end
   tuned = true
-  return raw_collect(option, ...)
+  return raw_collect(option, number)
 end
 
 -- --- commands -------------------------------------------------------------------------------------------------------------------
@@ -553,7 +569,7 @@ function redis.error_reply(...)
   local made = one_field('err', ...)
   local text = made.err
   if text == texts.argument_types then return made end
-  if byte(text, 1) == 45 then text = sub(text, 2) end
+  text = match(text, '^%-?(%Z*)') -- up to a NUL, as C has it
   local code, message = match(text, '^([^ ]*) (.*)$')
   if not code then code, message = 'ERR', text end
   made.err = code .. ' ' .. match(message, '^[\r\n]*(.-)[\r\n]*$')
@@ -663,6 +679,14 @@ local function note(value)
   if dead then return STOP end
   value = placed(safe(value))
   is_counted = false
+  local found = getinfo(2, 'Sl')
+  found = frame(found and found.what == 'C' and 4 or 3) -- one more: it is counted from there
+  if type(value) == 'table' and found and not locked[value] then
+    -- As Redis. Where a metatable raises an error at that, this is called for that error, which is then the script's.
+    value.source = found.source
+    value.line = found.currentline
+  end
+  failed_at = found
   if type(value) == 'table' then
     local text = value.err
     is_counted = value.ignore_error_stats_update and true or false
@@ -670,8 +694,6 @@ local function note(value)
   else
     failure = 'ERR ' .. tostring(value)
   end
-  local found = getinfo(2, 'Sl')
-  failed_at = frame(found and found.what == 'C' and 4 or 3) -- one more: it is counted from there
 end
 
 hook = function()
@@ -714,7 +736,7 @@ local function flatten_table(value, depth)
   local err, ok, double = raw_rawget(value, 'err'), raw_rawget(value, 'ok'), raw_rawget(value, 'double')
   if type(err) == 'string' then return put(raw_rawget(value, 'ignore_error_stats_update') and 13 or 8, err) end
   if type(ok) == 'string' then return put(9, ok) end
-  if type(double) == 'number' then return put(10, double) end
+  if type(double) == 'number' then return put(10, double == 0 and 1 / double < 0 and '-0' or double) end -- the host has one 0
   local map, set = raw_rawget(value, 'map'), raw_rawget(value, 'set')
   if type(map) == 'table' then return flatten_pairs(locked[map] or map, 6, depth + 1) end
   if type(set) == 'table' then return flatten_pairs(locked[set] or set, 7, depth + 1) end
@@ -801,6 +823,8 @@ local function leave(ok, value)
   if found and found.currentline > 0 then return 1, is_counted, text, found.source, found.currentline end
   return 1, is_counted, text, found and '@user_script' or nil, found and 1 or nil
 end
+
+outermost = getinfo(1, 'l').currentline
 
 local function run(body, count, ...)
   if count == 0 then
