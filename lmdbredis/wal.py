@@ -103,9 +103,9 @@ def read(directory: Path, from_lsn: int, until_lsn: int | None = None) -> Iterat
         if at == until_lsn or index + 1 == len(bases) or bases[index + 1] != at:
             break
     if until_lsn is None:
-        _refuse_if_promised(
-            directory, [*[base for base in bases if base <= at][-1:], *(base for base in bases if base > at)], at
-        )
+        if dropped := count_behind(directory, bases, at):
+            text = "The log ends at %016x, where a record is not whole; records behind it that nobody promised to keep: %d, which a start drops"
+            log.warning(text, at, dropped)
     elif at < until_lsn:
         raise StorageError(f"the log cannot be read back: it ends at {at:016x}, and was written up to {until_lsn:016x}")
 
@@ -137,10 +137,13 @@ def _read_record(read_bytes: Callable[[int], bytes], at: int) -> Record | None:
     return Record(at, at + fmt.RECORD_HEADER_BYTES + header.payload_bytes, header.time_ms, header.flags, payload)
 
 
-def _refuse_if_promised(directory: Path, bases: list[int], end_lsn: int) -> None:
-    """Raise StorageError if a whole record after `end_lsn` says that the log had been synced beyond `end_lsn`; log what is dropped."""
-    dropped = 0
-    for base in bases:
+def count_behind(directory: Path, bases: list[int], end_lsn: int) -> int:
+    """Return how many whole records stand behind `end_lsn`, where none is, in the log whose segments begin at `bases`.
+
+    Raises StorageError if one of them says that the log had been synced beyond `end_lsn`.
+    """
+    found = 0
+    for base in [*[base for base in bases if base <= end_lsn][-1:], *(base for base in bases if base > end_lsn)]:
         begins = max(end_lsn, base + fmt.SEGMENT_HEADER_BYTES)
         content = _written_after(segment_path(directory, base), begins - base)
         base, at = begins, 0  # from here on, content begins at address `base`
@@ -155,11 +158,9 @@ def _refuse_if_promised(directory: Path, bases: list[int], end_lsn: int) -> None
                         "Run `lmdbredis wal cat DIR` to see it, and restore a backup"
                     )
                     raise StorageError(text)
-                dropped += 1
+                found += 1
             at += 1
-    if dropped:
-        text = "The log ends at %016x, where a record is not whole; records behind it that nobody promised to keep: %d, which a start drops"
-        log.warning(text, end_lsn, dropped)
+    return found
 
 
 def _written_after(path: Path, offset: int) -> bytes:

@@ -301,7 +301,7 @@ class Kept:
                     os.link(wal.segment_path(self._log, base), path)
 
     def copy_into(self, target: Path, lsn: int) -> int:
-        """Copy the log from the segment that holds `lsn` on into an empty directory; return how many bytes follow `lsn`. Raises StorageError."""
+        """Copy the log from the segment that holds `lsn` on into an empty directory; return how many bytes follow `lsn`. Raises StorageError, Damaged."""
         self._keep()
         bases = wal.segments(self._place)
         held = [base for base in bases if base < lsn]
@@ -309,8 +309,11 @@ class Kept:
             raise StorageError("the log was trimmed too soon: try again")
         for base in bases:
             if base >= held[-1]:
-                shutil.copyfile(wal.segment_path(self._place, base), wal.segment_path(target, base))
-        return max(cut(target, bases[-1]) - lsn, 0)
+                self._copy_segment(base, target)
+        return max(cut(target, bases[-1], lsn, partial(self._copy_segment, bases[-1], target)) - lsn, 0)
+
+    def _copy_segment(self, base: int, target: Path) -> None:
+        shutil.copyfile(wal.segment_path(self._place, base), wal.segment_path(target, base))
 
 
 def _make(directory: Path, place: Path) -> tuple[int, int]:

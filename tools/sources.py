@@ -39,6 +39,8 @@ from .options import refuse_nothing_to_copy
 from .remote import Server
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lmdbredis.snapshots import Copy
 
     from .child import Report
@@ -72,7 +74,7 @@ class Source(Protocol):
         """
 
     def write_log(self, log: Path, tell: Tell) -> None:
-        """Write the log from the snapshot to its end, as segments, into the directory. Raises StorageError, OSError."""
+        """Write the log from the snapshot to its end, as segments, into the directory. Raises StorageError, Damaged, OSError."""
 
     def close(self) -> None:
         """Let everything go."""
@@ -208,17 +210,20 @@ class Directory:
         """See `Source`. Of a segment that is being written, what is whole by now; of later ones, those that follow on it."""
         bases = sorted(self._segments)
         for base in bases:
-            copying.copy_file(self._segments[base], wal.segment_path(log, base), tell)
+            self._copy_segment(base, log, tell)
         while bases:
-            end_lsn = cut(log, bases[-1])
+            end_lsn = cut(log, bases[-1], self.lsn, partial(self._copy_segment, bases[-1], log, tell))
             if end_lsn in self._segments:  # not even its beginning was whole
                 return
             try:
                 self._segments[end_lsn] = os.open(wal.segment_path(self._log, end_lsn), os.O_RDONLY)
             except FileNotFoundError:
                 return
-            copying.copy_file(self._segments[end_lsn], wal.segment_path(log, end_lsn), tell)
+            self._copy_segment(end_lsn, log, tell)
             bases.append(end_lsn)
+
+    def _copy_segment(self, base: int, log: Path, tell: Tell) -> None:
+        copying.copy_file(self._segments[base], wal.segment_path(log, base), tell)
 
     def _unlock(self) -> None:
         if self._lock_fd >= 0:
@@ -297,19 +302,41 @@ def mark(directory: Path) -> Mark:
         return status.st_ino, status.st_mtime_ns, file.read()
 
 
-def cut(log: Path, base: int) -> int:
-    """Cut off what stands in a copied segment behind its whole records, durably; return where it ends then.
+def cut(log: Path, base: int, from_lsn: int, copy_again: Callable[[], object]) -> int:
+    """Cut off what stands in a copied segment, the log's last, behind its whole records, durably; return where it ends then.
 
-    The room that was taken ahead, and what was being written while it was copied: there may be a gap before its newest records.
+    That is the room which was taken ahead, and what was being written while it was copied: there may be a gap before its newest
+    records. Whether it is no gap but damage only they can tell, so they are asked before they go: copied again, what was being
+    written is whole, since records are written one after another. What is still not whole then is damage. What stands before
+    `from_lsn`, where the snapshot ends, nobody reads. Raises Damaged, OSError.
     """
-    path = wal.segment_path(log, base)
+    path, said = wal.segment_path(log, base), ""
+    while True:
+        end_lsn = _end_of(log, base, from_lsn)
+        try:
+            wal.count_behind(log, [base], end_lsn)
+            break
+        except StorageError as error:
+            if str(error) == said:
+                raise Damaged(said) from error
+            said = str(error)
+        path.unlink()
+        copy_again()
+    if end_lsn == base:
+        path.unlink()
+        return base
     with path.open("rb+") as file:
-        if fmt.unpack_segment_header(file.read(fmt.SEGMENT_HEADER_BYTES)) is None:
-            path.unlink()
-            return base
-        end_lsn = base + fmt.SEGMENT_HEADER_BYTES
-        for record in wal.read_segment(log, base):
-            end_lsn = record.end_lsn
         file.truncate(end_lsn - base)
         os.fsync(file.fileno())
+    return end_lsn
+
+
+def _end_of(log: Path, base: int, from_lsn: int) -> int:
+    """Return where the whole records of a segment end, from `from_lsn` on; `base` if not even its beginning is whole."""
+    with wal.segment_path(log, base).open("rb") as file:
+        if fmt.unpack_segment_header(file.read(fmt.SEGMENT_HEADER_BYTES)) is None:
+            return base
+    end_lsn = max(from_lsn, base + fmt.SEGMENT_HEADER_BYTES)
+    for record in wal.read_segment(log, base, from_lsn):
+        end_lsn = record.end_lsn
     return end_lsn
