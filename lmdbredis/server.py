@@ -550,6 +550,7 @@ class RedisServer:
     def _stop(self, save: bool) -> None:
         """Close everything."""
         log.warning("User requested shutdown...")
+        self._stopped.set()  # whatever fails from here on, the process ends
         for server in self.listening:
             server.close()
         for handle in (self._upkeep_at, self._second_at):
@@ -563,19 +564,17 @@ class RedisServer:
                 log.info("Making a checkpoint before exiting")
             self.store.close(checkpoint=save)
             self.barrier.let_go()
-        except (DiskFull, SyncFailed) as error:
+        except Exception as error:
             message = "The checkpoint at shutdown failed (%s): the log has everything that was acknowledged"
-            log.error(message, error)  # noqa: TRY400 -- the text says it all
+            log.error(message, error, exc_info=not isinstance(error, (DiskFull, SyncFailed, OSError)))  # noqa: TRY400 -- see exc_info
             self.exit_status = 1
         self.barrier.close()
         for session in self.sessions:
             session.kill()
-        if self.config.unixsocket:
-            Path(self.config.unixsocket).unlink(missing_ok=True)
-        if self.config.pidfile:
-            Path(self.config.pidfile).unlink(missing_ok=True)
+        for path in filter(None, (self.config.unixsocket, self.config.pidfile)):
+            with suppress(OSError):
+                Path(path).unlink()
         log.warning("lmdbredis is now ready to exit, bye bye...")
-        self._stopped.set()
 
     def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Take note of an error that nobody in the loop has caught."""

@@ -439,7 +439,8 @@ class Wal:
             self.sync()
         finally:
             self._close_all()
-        self._spare.unlink(missing_ok=True)
+        with suppress(OSError):  # a file system that has become read-only: the next opening takes it
+            self._spare.unlink()
 
     def _close_all(self) -> None:
         os.close(self._directory_fd)

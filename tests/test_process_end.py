@@ -25,6 +25,7 @@ from tests.test_process import LOG_LINE, WAIT_SECONDS_MAX, AsTold, info, setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 VOLATILE_KEYS = 100_000
 SPREAD_MS = 5000
@@ -100,6 +101,49 @@ def test_the_two_signals_end_it_in_order():
             server.start()
             assert server.client().call("DBSIZE").value == 300
             assert info(server.client(), "replayed_rows") == "0"
+
+
+class BadEnd(Lmdbredis):
+    """Our server with a store that cannot be closed."""
+
+    BADLY = """
+import sys
+from lmdbredis import store
+from lmdbredis.__main__ import main
+
+def close(_, *, checkpoint):
+    raise RuntimeError("says the test")
+
+store.Store.close = close
+sys.exit(main())
+"""
+
+    @classmethod
+    def program(cls) -> list[str] | None:
+        return [sys.executable, "-c", cls.BADLY]
+
+
+def test_an_end_that_goes_wrong():
+    """A store that cannot be closed, whatever the reason, is told of and does not keep the process: status 1."""
+    with BadEnd() as server:
+        assert server.client().call("SET", "k", "v").value == b"OK"
+
+        assert server.end(signal.SIGTERM) == 1
+        text = server.log_path.read_text()
+        assert "# The checkpoint at shutdown failed (says the test)" in text
+        assert "RuntimeError: says the test" in text
+        assert text.rstrip().endswith("bye bye...")
+
+
+def test_an_end_with_files_that_cannot_be_removed(tmp_path: Path):
+    """A spare segment, or a pid file, that cannot be removed keeps no process from its end."""
+    with Lmdbredis("--pidfile", str(tmp_path / "pid")) as server:
+        for path in (server.dir / "wal" / "spare", tmp_path / "pid"):
+            path.unlink(missing_ok=True)
+            path.mkdir()
+
+        assert server.end(signal.SIGTERM) == 0
+        assert "Traceback" not in server.log_path.read_text()
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SHUTDOWN", "SHUTDOWN NOSAVE"])

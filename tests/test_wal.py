@@ -398,6 +398,17 @@ def test_room_given_back(tmp_path: Path):
     assert [b"first", *values] == payloads(tmp_path)
 
 
+def test_spare_that_cannot_be_removed(tmp_path: Path):
+    """A log whose spare segment cannot be removed is closed all the same: the next opening takes it, or says what it is."""
+    log = Wal(tmp_path, Disk(), 0, 4096)
+    log.append(b"one", 1)
+    (tmp_path / "spare").unlink(missing_ok=True)
+    (tmp_path / "spare").mkdir()
+    log.close()
+
+    assert [b"one"] == payloads(tmp_path)
+
+
 def test_sync_failed(tmp_path: Path):
     """A failing sync is said, and nothing after it counts as synced."""
 
