@@ -24,6 +24,7 @@ import errno
 import itertools
 import logging
 import os
+import re
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 _PARTS_MAX: Final = 1000  # of one write: the system's limit is 1024
 _ZEROS: Final = bytes(256 << 10)
+_NAME: Final = re.compile(r"([0-9a-f]{16})\.wal")  # of a segment; whatever else is there is no part of the log
+_LSN_MAX: Final = (1 << 63) - 1  # replicas are told addresses as Redis has them, with a sign
 
 log = logging.getLogger("lmdbredis")
 
@@ -64,12 +67,7 @@ def segments(directory: Path) -> list[int]:
         names = [path.name for path in directory.iterdir()]  # a glob would find nothing where reading is forbidden
     except (FileNotFoundError, NotADirectoryError):
         return []
-    found = []
-    for name in names:
-        if name.endswith(".wal"):
-            with suppress(ValueError):
-                found.append(int(name.removesuffix(".wal"), 16))
-    return sorted(found)
+    return sorted(int(found[1], 16) for found in map(_NAME.fullmatch, names) if found)
 
 
 def reaches(directory: Path, lsn: int) -> bool:
@@ -140,9 +138,12 @@ def _read_record(read_bytes: Callable[[int], bytes], at: int) -> Record | None:
 def count_behind(directory: Path, bases: list[int], end_lsn: int) -> int:
     """Return how many whole records stand behind `end_lsn`, where none is, in the log whose segments begin at `bases`.
 
-    Raises StorageError if one of them says that the log had been synced beyond `end_lsn`.
+    Raises StorageError if one of them says that the log had been synced beyond `end_lsn`, or if a segment cannot be one.
     """
     found = 0
+    if bases and bases[-1] > _LSN_MAX:
+        name = segment_path(directory, bases[-1]).name
+        raise StorageError(f"wal/{name} is no part of the log, which never gets to that address: move it away")
     for base in [*[base for base in bases if base <= end_lsn][-1:], *(base for base in bases if base > end_lsn)]:
         begins = max(end_lsn, base + fmt.SEGMENT_HEADER_BYTES)
         content = _written_after(segment_path(directory, base), begins - base)

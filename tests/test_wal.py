@@ -283,6 +283,32 @@ def test_segment_without_records(tmp_path: Path):
         assert [b"x" * 200, b"next"] == payloads(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["cafe.wal", "0x10.wal", "10000000000000000.wal", "00000000_00000001.wal", "000000000000CAFE.wal", "spare.wal"],
+)
+def test_names_that_are_none_of_a_segment(tmp_path: Path, name: str):
+    """A file that somebody put beside the segments, whatever number its name spells, is no part of the log, and is left alone."""
+    for part in (b"one", b"two"):
+        write(tmp_path, [part])
+        (tmp_path / name).write_bytes(b"hello" * 100)
+
+    assert [b"one", b"two"] == payloads(tmp_path)
+    assert (tmp_path / name).read_bytes() == b"hello" * 100
+
+
+@pytest.mark.parametrize("lsn", [1 << 63, (1 << 64) - 1])
+def test_address_that_cannot_be(tmp_path: Path, lsn: int):
+    """A segment of an address that no log gets to is named, and nothing is done with it."""
+    write(tmp_path, [b"one"])
+    path = wal.segment_path(tmp_path, lsn)
+    path.write_bytes(b"\xff" * 5000)
+
+    with pytest.raises(StorageError, match=f"wal/{path.name} is no part of the log"):
+        payloads(tmp_path)
+    assert path.exists()
+
+
 def test_newer_version(tmp_path: Path):
     """A segment of a newer format is refused, not taken for a torn one."""
     write(tmp_path, [b"one"])
