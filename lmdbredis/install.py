@@ -79,9 +79,14 @@ def _free_name(directory: Path, name: str) -> str:
 def finish(directory: Path, disk: Disk) -> str | None:
     """Put a new state that is whole in the place of the old one, and clear away one that is not.
 
-    Returns the name of the directory in which the old log was kept, if it was (law 3). Raises DiskFull, SyncFailed.
+    Returns the name of the directory in which the old log was kept, if it was (law 3). Raises DiskFull, SyncFailed; NotADirectoryError
+    if the log is elsewhere: it is moved by its name, which would leave it there, or fail when the old state is half gone.
     """
-    place, old = incoming(directory), directory / "wal.old"
+    place, old, log = incoming(directory), directory / "wal.old", directory / "wal"
+    if log.is_symlink() or log.is_mount():
+        raise NotADirectoryError(
+            f"{log} is a link or a mount point, and the log must stand in the store's own directory: put the whole store on the other disk"
+        )
     if not (place / "CONTROL").exists():
         shutil.rmtree(place, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)  # all but this was done
@@ -94,11 +99,11 @@ def finish(directory: Path, disk: Disk) -> str | None:
         disk.rename(place / "data.mdb", directory / "data.mdb")
         disk.reached("install.data")
     if (place / "wal").exists():
-        if (directory / "wal").exists():
+        if log.exists():
             shutil.rmtree(old, ignore_errors=True)
-            disk.rename(directory / "wal", old)
+            disk.rename(log, old)
         disk.reached("install.old")
-        disk.rename(place / "wal", directory / "wal")
+        disk.rename(place / "wal", log)
         disk.reached("install.wal")
     kept = None
     if (place / _DIVERGED).exists() and old.exists():

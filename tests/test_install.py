@@ -179,6 +179,26 @@ def test_killed_twice(states: Path, tmp_path: Path, diverged_lsn: int | None):
     assert deaths > count
 
 
+def test_log_that_is_elsewhere(states: Path, tmp_path: Path):
+    """A log behind a link is refused before anything has changed, also where a new state waits: it would be left there, and be missed."""
+    directory, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    control = prepare(states, directory)
+    (directory / "wal").rename(elsewhere)
+    (directory / "wal").symlink_to(elsewhere)
+    for waits in (False, True):
+        if waits:
+            install.seal(directory, Disk(), control, None)
+        before = sorted(path.relative_to(directory) for path in directory.rglob("*"))
+        for _ in range(2):
+            with pytest.raises(NotADirectoryError, match="wal is a link or a mount point"):
+                Engine(directory)
+        assert before == sorted(path.relative_to(directory) for path in directory.rglob("*"))
+    (directory / "wal").unlink()
+    elsewhere.rename(directory / "wal")
+
+    assert look(directory, None) == NEW
+
+
 def test_on_disk_before_it_counts(states: Path, tmp_path: Path):
     """When CONTROL is sealed, the name of the log that is kept is on disk: a power cut leaves no nameless one."""
     disk = PowerDisk()
