@@ -23,7 +23,8 @@ import lmdb
 
 from lmdbredis import control_file, ownership
 from lmdbredis import format as fmt
-from lmdbredis.errors import StorageError
+from lmdbredis.disk import Disk
+from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 MAP_BYTES_DEFAULT: Final = 1 << 40
 READERS_MAX: Final = 1022  # tools, snapshots for replicas and backups, and the server's own
+_READERS_BYTES: Final = 128 + 64 * READERS_MAX  # of lock.mdb, as the engine lays it out
+_BLOCK_BYTES: Final = 512  # of which `stat` counts how many a file has
 _WARM_THREADS: Final = 4
 _KEY_BYTES_MAX: Final = 511
 _TRIES: Final = 5
@@ -104,6 +107,29 @@ def meta_body_of(fd: int, txnid: int) -> bytes:
     return body
 
 
+def take_readers_room(directory: Path, disk: Disk, *, is_made: bool = False) -> None:
+    """Let the table of readers, lock.mdb, have its room on the disk, before the engine opens it. Raises DiskFull, SyncFailed.
+
+    The engine maps it, and makes it with holes: on a full disk the first look into one ends the process (SIGBUS), without a word. A file
+    that is not there is made if `is_made` says so.
+    """
+    path = directory / "lock.mdb"
+    fd = disk.open(path, os.O_RDWR | os.O_CREAT if is_made and not path.exists() else os.O_RDWR)
+    try:
+        if os.fstat(fd).st_blocks * _BLOCK_BYTES < _READERS_BYTES:
+            disk.allocate(fd, _READERS_BYTES)
+    except DiskFull as full:
+        raise DiskFull(f"{path}: there is no room for LMDB's table of readers: {full}") from full
+    finally:
+        os.close(fd)
+
+
+def _kind_of(error: lmdb.Error) -> type[Exception]:
+    """Return as what an error of the engine is raised: OSError where there is no room, which is no damage."""
+    has_no_room = isinstance(error, lmdb.DiskError) or getattr(error, "code", 0) in _NO_ROOM_CODES
+    return OSError if has_no_room else StorageError
+
+
 class Copy:
     """The bytes of data.mdb as one snapshot has them. Raises StorageError if the file is not what the transaction says.
 
@@ -135,8 +161,7 @@ class Copy:
         try:
             self._env.copyfd(fd, compact=True, txn=self._transaction)
         except lmdb.Error as error:
-            has_no_room = isinstance(error, lmdb.DiskError) or getattr(error, "code", 0) in _NO_ROOM_CODES
-            raise (OSError if has_no_room else StorageError)(f"data.mdb cannot be copied: {error}") from error
+            raise _kind_of(error)(f"data.mdb cannot be copied: {error}") from error
 
     def close(self) -> None:
         """Let the snapshot go."""
@@ -145,7 +170,7 @@ class Copy:
 
 
 class ReadOnly(Reader):
-    """The newest commit in a directory, to be read while a server may go on writing. Raises StorageError, PermissionError.
+    """The newest commit in a directory, to be read while a server may go on writing. Raises StorageError, OSError: PermissionError, or no room.
 
     It is one moment: the batch that ended at `lsn`, which is LMDB's snapshot number `txnid`.
     """
@@ -154,6 +179,12 @@ class ReadOnly(Reader):
         """Open; for a walk over most of it the kernel reads ahead, which point reads do not want (see `store`)."""
         self._directory = directory
         ownership.make_missing(directory, "lock.mdb")  # the engine would make one of our own
+        try:
+            take_readers_room(directory, Disk())
+        except DiskFull as full:
+            raise OSError(str(full)) from full
+        except SyncFailed:  # it may not be written, or is not there: the engine says what that means
+            pass
         try:
             self._env = lmdb.open(
                 str(directory), map_size=MAP_BYTES_DEFAULT, max_dbs=32, readonly=True, create=False, readahead=is_walk, max_readers=READERS_MAX,
@@ -166,7 +197,7 @@ class ReadOnly(Reader):
             data = directory / "data.mdb"
             is_empty = data.exists() and data.stat().st_size == 0  # of that the engine says: Bad file descriptor
             text = f"{directory}: data.mdb is empty" if is_empty else f"data.mdb cannot be opened: {error}"
-            raise StorageError(text) from error
+            raise _kind_of(error)(text) from error
         try:
             handles = {}
             for number, name in fmt.TABLE_NAMES.items():

@@ -44,7 +44,7 @@ from lmdbredis import control_file, install, wal
 from lmdbredis import format as fmt
 from lmdbredis.disk import Disk
 from lmdbredis.errors import MORE_BY_CHECK, DiskFull, StorageError, SyncFailed
-from lmdbredis.snapshots import MAP_BYTES_DEFAULT, READERS_MAX, Copy, Reader, Warmer, meta_body_of
+from lmdbredis.snapshots import MAP_BYTES_DEFAULT, READERS_MAX, Copy, Reader, Warmer, meta_body_of, take_readers_room
 from lmdbredis.table import Table
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ class Store:
         self.control = install.restore(self.directory, self.disk) or control_file.Control(replid)
         with suppress(OSError):  # whoever pins a snapshot from now on can tell that this opening went back before
             os.write(self._lock_fd, b"\n")
+        take_readers_room(self.directory, self.disk, is_made=True)
         self._env = lmdb.open(
             str(self.directory), map_size=map_bytes, max_dbs=32, sync=False, metasync=False,
             readahead=False, meminit=False, max_readers=READERS_MAX,

@@ -15,7 +15,8 @@ import pytest
 from lmdb import verify
 
 from lmdbredis import format as fmt
-from lmdbredis.errors import StorageError, SyncFailed
+from lmdbredis import snapshots
+from lmdbredis.errors import DiskFull, StorageError, SyncFailed
 from lmdbredis.snapshots import ReadOnly
 from lmdbredis.store import Store
 from lmdbredis.table import Table
@@ -246,6 +247,26 @@ def test_wrong_types(tmp_path: Path):
         Store(tmp_path / "file", REPLID)
     with pytest.raises(OSError, match="No such file"):
         Store(tmp_path / "nothing", REPLID)
+
+
+def test_readers_room(tmp_path: Path):
+    """Without room for the table of readers no store is opened, and why is said; who has it asks for none."""
+    store = open_store(tmp_path / "store")
+    put(store, a="1")
+    copy = killed(store.directory, tmp_path / "copy")
+    store.close()
+    disk = FaultyDisk()
+    disk.room_bytes = 0
+    for _ in range(2):
+        with pytest.raises(DiskFull, match=r"lock\.mdb: there is no room for LMDB's table of readers"):
+            open_store(copy, disk)
+    assert plain(a="1") == reopened(copy)
+    status = (copy / "lock.mdb").stat()
+    assert status.st_blocks * 512 >= status.st_size == snapshots._READERS_BYTES
+    store = open_store(copy, disk)
+    assert plain(a="1") == rows(store)
+    disk.room_bytes = None
+    store.close()
 
 
 # --- power loss -------------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ What all commands have in common is here, too: usage, help, noise.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import random
@@ -373,6 +374,25 @@ def test_forbidden(store: Path, name: str):
         assert (2, True) == (status, "ermission denied" in said), said
         assert "broken" not in said
         assert name != "lock.mdb" or "write access to lock.mdb" in said
+
+
+@pytest.mark.parametrize("command", [*COMMANDS[:5], ["backup", "copy"]])
+def test_full_disk_without_a_table_of_readers(
+    store: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """Where there is no room for lock.mdb, which the engine would not survive, the store is not called broken: status 2, and why."""
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.chdir(store.parent)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    (store / "lock.mdb").unlink()
+    assert main([str(word) for word in line(command, store)]) == 2
+    said = capfd.readouterr()
+
+    assert "lock.mdb: there is no room for LMDB's table of readers" in said.err
+    assert "broken" not in said.out + said.err
 
 
 def test_a_log_that_is_forbidden(store: Path):
