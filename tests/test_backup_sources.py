@@ -1,7 +1,12 @@
-"""What backups are made from: a log that is damaged, or being written while it is copied."""
+"""What backups are made from: a log that is damaged, or being written while it is copied; a store that nobody may write to."""
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,9 +14,10 @@ import pytest
 from lmdbredis import format as fmt
 from lmdbredis import wal
 from tests.crash import Engine, recover
+from tests.servers import ROOT
 from tests.stores import commit, killed
 from tests.test_backup import Beside
-from tests.tool_stores import edit
+from tests.tool_stores import SECONDS_MAX, edit
 from tools import child, compact, copying, sources
 from tools.main import main
 
@@ -155,3 +161,65 @@ def test_compact_beside_a_damaged_log(tmp_path: Path):
     ):
         kept.copy_into(tmp_path / "log", records[1].lsn)
     engine.close(checkpoint=False)
+
+
+# --- nobody may write -------------------------------------------------------------------------------------------------------------
+
+
+def through_a_read_only_mount(store: Path, *words: object) -> tuple[int, str]:
+    """Run the tool where the store's directory cannot be written to by anybody, as a snapshot of a volume; return its status and what it said."""
+    mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0"'
+    probe = ["unshare", "-m", "sh", "-c", mount, str(store)]
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a directory here")
+    line = ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', str(store), sys.executable, "-m", "tools.main"]
+    done = subprocess.run(
+        [*line, *map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS_MAX, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("is_ahead", [False, True])
+@pytest.mark.parametrize("without", [(), ("lock.mdb",), ("LOCK", "lock.mdb")])
+def test_read_only_mount(tmp_path: Path, without: tuple[str, ...], is_ahead: bool):
+    """A snapshot of a volume, mounted read-only, is checked and backed up, with what a start on it would have."""
+    engine, _ = logged(tmp_path / "store")
+    if is_ahead:
+        commit(engine.store)
+    left = tmp_path / "killed"
+    shutil.copytree(tmp_path / "store", left, ignore=shutil.ignore_patterns(*without))
+    engine.close(checkpoint=False)
+    before = sorted(path.name for path in left.iterdir())
+    for words in (["check", left], ["backup", left, tmp_path / "copy"]):
+        status, said = through_a_read_only_mount(left, *words)
+        assert status == 0, said
+    assert before == sorted(path.name for path in left.iterdir())
+    assert main(["verify", str(tmp_path / "copy")]) == 0
+    expected, found = recover(left), recover(tmp_path / "copy")
+
+    assert ([], expected.state) == (found.faults, found.state)
+
+
+def test_read_only_mount_beside_a_server(tmp_path: Path):
+    """Through a read-only mount nobody can hold the pages of a server that goes on: no backup is made, and why is said."""
+    engine, _ = logged(tmp_path / "store")
+    status, said = through_a_read_only_mount(tmp_path / "store", "backup", tmp_path / "store", tmp_path / "copy")
+    engine.close(checkpoint=False)
+
+    assert (2, True) == (status, "a server has it open, and through a read-only mount" in said), said
+    assert not list(tmp_path.glob("copy*"))
+
+
+def test_lock_that_may_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """To make a backup nobody needs the right to write to LOCK."""
+    engine, _ = logged(tmp_path / "store")
+    engine.close()
+    opened = os.open
+
+    def refuse(path: Any, flags: int, *mode: int) -> int:
+        if str(path) == str(tmp_path / "store" / "LOCK") and flags & os.O_ACCMODE != os.O_RDONLY:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert main(["backup", str(tmp_path / "store"), str(tmp_path / "copy")]) == 0

@@ -12,12 +12,13 @@ the end of the copy. An opening shows in LOCK (`mark`). Rejected: the process nu
 Laws:
 
 1. Everything that was acknowledged before the source was opened is in what it gives.
-2. Nothing in the directory is changed, but for LMDB's table of readers; that, and LOCK, are made where they are missing.
+2. Nothing in the directory is changed, but for LMDB's table of readers; that, and LOCK, are made where they are missing, if anything can be.
 3. What may have been written over while it was copied is refused (`Restarted`); whoever asks again gets it of a later moment.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -123,15 +124,22 @@ class Directory:
         # A store that was restored from a bare copy has no CONTROL yet: its backup begins a history.
         self.replid = control.replid if control is not None else os.urandom(20).hex()
         self._lock_fd = lock(directory, shared=True)
+        # Through a read-only mount nobody gets into the table of readers.
+        is_pinned = not os.statvfs(directory).f_flag & os.ST_RDONLY
         self._mark: Mark | None = None  # from before the pin; None: what was pinned cannot be written over
         try:
+            if self._lock_fd < 0 and not is_pinned:
+                raise StorageError(
+                    f"{directory}: a server has it open, and through a read-only mount its pages cannot be held"
+                )
             self._mark = mark(directory)
             if control is not None and self._lock_fd >= 0 and self._newest(control) != control.txnid:
                 self._copy = Promised(directory, control)
                 if not self._hold_segments(self._copy.lsn):
                     raise _log_is_missing(self._copy.lsn)
             else:
-                self._unlock()
+                if is_pinned:  # else only the lock keeps the pages, where others may have mounted it to be written
+                    self._unlock()
                 apart(partial(_look, directory))
                 self._reader = ReadOnly(directory)
                 self._copy = self._copy_with_log(self._reader, needs_log=control is not None)
@@ -283,10 +291,17 @@ def _look(directory: Path, _: Report) -> None:
 def lock(directory: Path, *, shared: bool = False) -> int:
     """Take the directory as a server does, until the descriptor that is returned is closed; -1 if a server, or a tool, has it.
 
+    To share it, LOCK need not be written to, or be there on a read-only mount.
+
     Raises OSError: PermissionError also if the file LOCK is missing and cannot be made for the store's owner.
     """
     ownership.make_missing(directory, "LOCK")
-    fd = os.open(directory / "LOCK", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fd = os.open(directory / "LOCK", (os.O_RDONLY if shared else os.O_RDWR) | os.O_CREAT, 0o644)
+    except OSError as error:
+        if not shared or error.errno != errno.EROFS:
+            raise
+        fd = os.open(directory, os.O_RDONLY)  # there is none, and nobody can make one
     try:
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
@@ -295,11 +310,17 @@ def lock(directory: Path, *, shared: bool = False) -> int:
     return fd
 
 
-def mark(directory: Path) -> Mark:
-    """Return what LOCK shows of the newest opening of the store: each writes it, whoever it is, and again when it goes back no more."""
-    with (directory / "LOCK").open("rb") as file:
-        status = os.fstat(file.fileno())
-        return status.st_ino, status.st_mtime_ns, file.read()
+def mark(directory: Path) -> Mark | None:
+    """Return what LOCK shows of the newest opening of the store: each writes it, whoever it is, and again when it goes back no more.
+
+    None if there is no LOCK, as may be on a read-only mount: nothing was opened there.
+    """
+    try:
+        with (directory / "LOCK").open("rb") as file:
+            status = os.fstat(file.fileno())
+            return status.st_ino, status.st_mtime_ns, file.read()
+    except FileNotFoundError:
+        return None
 
 
 def cut(log: Path, base: int, from_lsn: int, copy_again: Callable[[], object]) -> int:
