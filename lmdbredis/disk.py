@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _WRITEBACK_BYTES: Final = 16 << 20
 
 
 def _failure(error: OSError) -> DiskFull | SyncFailed:
     """Return which of the two ways to fail an error of the operating system is."""
-    return DiskFull(str(error)) if error.errno in _NO_ROOM else SyncFailed(str(error))
+    return DiskFull(str(error)) if error.errno in NO_ROOM else SyncFailed(str(error))
 
 
 class Writeback:

@@ -25,7 +25,8 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis import control_file, wal
-from lmdbredis.errors import StorageError
+from lmdbredis.disk import NO_ROOM
+from lmdbredis.errors import DiskFull, StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,11 +37,16 @@ _DIVERGED: Final = "DIVERGED"  # in `incoming`: the name under which the old log
 
 
 def begin(directory: Path) -> Path:
-    """Return an empty place for a new state of the directory."""
+    """Return an empty place for a new state of the directory. Raises DiskFull, OSError."""
     place = incoming(directory)
     (place / "CONTROL").unlink(missing_ok=True)  # first: what is half gone must not be put in place
     shutil.rmtree(place, ignore_errors=True)
-    (place / "wal").mkdir(parents=True)
+    try:
+        (place / "wal").mkdir(parents=True)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise DiskFull(str(error)) from error
+        raise
     return place
 
 

@@ -5,17 +5,18 @@ Without a server, so that every operation can be the last; a server that dies th
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lmdbredis import control_file, install, wal
 from lmdbredis.disk import Disk
+from lmdbredis.errors import DiskFull
 from tests.crash import Engine, PowerDisk, recover
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 OLD, NEW = "old", "new"
 PARTED_LSN = 777
@@ -177,6 +178,24 @@ def test_killed_twice(states: Path, tmp_path: Path, diverged_lsn: int | None):
                 break
 
     assert deaths > count
+
+
+@pytest.mark.parametrize(("code", "kind"), [(errno.ENOSPC, DiskFull), (errno.EACCES, PermissionError)])
+def test_no_room_to_begin(
+    states: Path, tmp_path: Path, code: int, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+):
+    """That there is no room for a new state is a full disk, as everywhere: whoever wanted it there waits before he asks again."""
+    directory = tmp_path / "data"
+    shutil.copytree(states / OLD, directory)
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", refuse)
+        with pytest.raises(kind, match="incoming"):
+            install.begin(directory)
+    assert look(directory, None) == OLD
 
 
 def test_log_that_is_elsewhere(states: Path, tmp_path: Path):
