@@ -475,7 +475,7 @@ def test_is_of_one_moment(tmp_path: Path, compact: bool):
     """What a server commits, and trims of its log, while a backup is made changes nothing: it is of the moment when it began."""
     (tmp_path / "data").mkdir()
     (tmp_path / "log").mkdir()
-    with Lmdbredis(*SMALL, dir=tmp_path / "data") as one, one.connect() as client:
+    with Lmdbredis(*SMALL, "--repl-timeout", "1", dir=tmp_path / "data") as one, one.connect() as client:
         client.call("SET", "k", "v")
         client.call("SAVE")
         source = sources.open_source(str(tmp_path / "data"))

@@ -53,7 +53,7 @@ ONLY = {
     "hiredis": {"resp", "requests"},
     "lupa": set(),  # imported by name, when the first script comes: test_scripting
     "lmdbredis.wal": {"compaction", "feeds", "install", "link", "shipping", "store"},
-    "lmdbredis.disk": {"__main__", "install", "server", "store", "wal", "wire"},
+    "lmdbredis.disk": {"__main__", "install", "server", "snapshots", "store", "wal", "wire"},
 }
 SUB_DATABASES = {
     "META", "KEYS", "EXPIRES", "HASHES", "SETS", "LISTS", "ZSETS", "SCORES", "CHUNKS", "COUNTS", "GARBAGE", "STREAMS", "GROUPS",

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 _TRIES: Final = 5
 _PAUSE_S: Final = 0.05
 _LOOK_S: Final = 0.1
+_COPIES_MAX: Final = 4  # of a segment that is being written
 _ADDRESS: Final = re.compile(r"(?P<host>[^/]*):(?P<port>[0-9]{1,5})")
 
 Mark = tuple[int, int, bytes]  # of the file LOCK: its number, when it was written, what is in it
@@ -328,19 +329,19 @@ def cut(log: Path, base: int, from_lsn: int, copy_again: Callable[[], object]) -
 
     That is the room which was taken ahead, and what was being written while it was copied: there may be a gap before its newest
     records. Whether it is no gap but damage only they can tell, so they are asked before they go: copied again, what was being
-    written is whole, since records are written one after another. What is still not whole then is damage. What stands before
-    `from_lsn`, where the snapshot ends, nobody reads. Raises Damaged, OSError.
+    written is whole, since records are written one after another, and what is still not whole is damaged. Where there is another
+    gap each time, what stands behind is newer than the source's opening. What stands before `from_lsn`, where the snapshot ends,
+    nobody reads. Raises Damaged, OSError.
     """
-    path, said = wal.segment_path(log, base), ""
-    while True:
-        end_lsn = _end_of(log, base, from_lsn)
+    path, end_lsn = wal.segment_path(log, base), -1
+    for _ in range(_COPIES_MAX):
+        before_lsn, end_lsn = end_lsn, _end_of(log, base, from_lsn)
         try:
             wal.count_behind(log, [base], end_lsn)
             break
         except StorageError as error:
-            if str(error) == said:
-                raise Damaged(said) from error
-            said = str(error)
+            if end_lsn == before_lsn:
+                raise Damaged(str(error)) from error
         path.unlink()
         copy_again()
     if end_lsn == base:
