@@ -237,7 +237,7 @@ class Executor(Runs):
             if session.pushed:  # what came before its turn
                 replies, session.pushed = session.pushed, replies
             reply = replies.append
-            index = 0
+            index = long_bytes = 0
             for words in requests:
                 command = table.get(words[0])
                 try:
@@ -298,8 +298,10 @@ class Executor(Runs):
                 if value is not NO_REPLY:
                     encoded = session.encode[value.__class__](value)
                     reply(encoded)
-                    if len(encoded) > MIDDLING_REPLY_BYTES and sum(map(len, replies)) > LONG_REPLY_BYTES:
-                        session.pauses = True
+                    if len(encoded) > MIDDLING_REPLY_BYTES:
+                        long_bytes += len(encoded)
+                        if long_bytes > LONG_REPLY_BYTES:
+                            session.pauses = True
                 if session.pauses:
                     session.pauses = False
                     break
@@ -345,7 +347,7 @@ class Executor(Runs):
             if session.gate & Gate.MONITORS and (command.flags & _TOUCHES_KEYS or command.name in AS_WRITES):
                 raise ReplyError(errors.MONITOR_ONLY)
             if self.masks_all and not command.flags & STALE:
-                raise ReplyError(errors.MASTER_DOWN)
+                raise ReplyError((self.no_writes if command.writes else None) or errors.MASTER_DOWN)
             if self.pauses.is_on and self.pauses.hold(session, command, words, self.scripting.writes_nothing):
                 self.if_undone.append(partial(self._hold_no_more, session))
                 session.gate |= Gate.PAUSED

@@ -189,8 +189,8 @@ class Upkeep:
 
     @property
     def is_saving(self) -> bool:
-        """Tell whether a checkpoint that BGSAVE wants is not on disk yet."""
-        return self._wanted_lsn is not None
+        """Tell whether a checkpoint that BGSAVE wants is not on disk yet, and may be soon: a full disk takes none."""
+        return self._wanted_lsn is not None and self._executor.refusal is None
 
     def save_soon(self) -> None:
         """Let the next tick begin a checkpoint: BGSAVE."""

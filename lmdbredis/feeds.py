@@ -7,7 +7,8 @@ memory; the log is read back from its file, where it was just written, so a repl
 
 Laws:
 
-1. What a feed still has to send, and what a replica that was lost a moment ago will ask for, is not trimmed from the log.
+1. What a feed still has to send, and what a replica that was lost a moment ago will ask for, is not trimmed from the log; nor is
+   anything for a while after the start, for whoever was lost with the last process. A full disk ends both.
 2. Who does not read is cut off: past the output-buffer limit of replicas if it takes nothing for a second, and after repl-timeout in
    any case.
 3. A replica's session gets nothing but this: its commands have no replies.

@@ -313,7 +313,7 @@ def _replication(cx: Context, facts: Facts) -> Fields:
         }
     replicas = list(cx.executor.replicas)
     fields["connected_slaves"] = len(replicas)
-    if following is None and config.min_replicas_to_write:
+    if following is None and config.min_replicas_to_write and config.min_replicas_max_lag_s:
         fields["min_slaves_good_slaves"] = cx.executor.replicas.good(clock_ms, config.min_replicas_max_lag_s * 1000)
     for number, replica in enumerate(replicas):
         fields[f"slave{number}"] = (

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("lmdbredis")
 
 _AGAIN_S: Final = 0.05
+_SIZE_BYTES_MAX: Final = 19  # of the line that tells a size
 _SLOWLY_AGAIN_S: Final = 5.0  # where the other server would begin a snapshot each time: after a full disk, or damage
 _CONNECT_S: Final = 5.0
 _CONTINUE: Final = re.compile(r"\+CONTINUE ([0-9a-f]{40})")
@@ -234,9 +235,12 @@ class Link:
             log.info("Successful partial resynchronization with master, from lsn %016x", lsn)
         elif resyncs:
             replid, copy_lsn, replid2, replid2_lsn, first_lsn = resyncs.groups()
+            if self._wants_copy and replid == store.control.replid and int(copy_lsn) < lsn:
+                raise StorageError("its snapshot is older than what is here")
             lsn = await self._copy(
                 control_file.Control(replid, replid2, int(replid2_lsn), int(copy_lsn)), int(first_lsn)
             )
+        self._server.role.mark_copy()
         self.following.become(CONNECTED, clock_ms())
         self._noted = ""
         self._server.role.apply()
@@ -352,7 +356,7 @@ class Link:
     async def _size(self) -> int:
         """Return the size that is told before bytes."""
         line = await self._line()
-        if line[:1] != b"$" or not line[1:].isdigit():
+        if line[:1] != b"$" or not line[1:].isdigit() or len(line) > _SIZE_BYTES_MAX:
             raise LinkFailed(f"a size was to come, not {line.decode('latin-1')}")
         return int(line[1:])
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from lmdbredis import errors
@@ -52,16 +51,20 @@ class Role:
         self._beat_ms = 0  # when replicas were last told that this server lives
 
     def begin(self) -> None:
-        """Take note of what was opened: another server's history goes on under a name of its own if this is a primary now."""
-        store, mark = self._server.store, self._mark
+        """Take note of what was opened: another server's history goes on under a name of its own if this is a primary now.
+
+        Raises DiskFull, SyncFailed: nothing may be written under a name that is another server's.
+        """
+        store = self._server.store
         if store.is_copy:
-            self._mark_copy()
-        elif mark.exists():
-            with suppress(
-                DiskFull
-            ):  # nothing can be written under the old name for now, and the next start tries again
+            self.mark_copy()
+        elif self._mark.exists() and self.link is None:
+            try:
                 store.set_history(os.urandom(20).hex(), store.control.replid, store.wal.end_lsn)
-                mark.unlink()
+            except DiskFull as full:
+                text = f"{store.directory} was a replica's, and there is no room to give its history a name of its own: {full}"
+                raise DiskFull(text) from full
+            self._mark.unlink()
         self.apply()
 
     @property
@@ -69,12 +72,14 @@ class Role:
         """Return the file that tells whose history the directory has: another server's."""
         return self._server.store.directory / "REPLICA"
 
-    def _mark_copy(self) -> None:
-        """Let the directory say that it has another server's history."""
+    def mark_copy(self) -> None:
+        """Let the directory say whose history it has; where there is no room for that now, it is tried again with the next link."""
         store, address = self._server.store, self._server.config.replicaof
+        said = b"%b %d\n" % (to_bytes(address[0]), address[1]) if address is not None else b""
+        if not said or (self._mark.exists() and self._mark.read_bytes() == said):
+            return
         try:
-            if address is not None and not self._mark.exists():
-                store.disk.replace(self._mark, b"%b %d\n" % (to_bytes(address[0]), address[1]))
+            store.disk.replace(self._mark, said)
         except DiskFull as full:
             log.warning("The disk is full (%s): the directory does not say that this is a replica", full)
 
@@ -89,8 +94,9 @@ class Role:
             is_up = self.link is not None and self.link.following.is_up
             executor.deny(errors.READ_ONLY, masks_all=not is_up and not config.replica_serve_stale_data)
         else:
-            enough = executor.replicas.good(clock_ms(), config.min_replicas_max_lag_s * 1000)
-            executor.deny(errors.NO_REPLICAS if enough < config.min_replicas_to_write else None)
+            wanted = config.min_replicas_to_write if config.min_replicas_max_lag_s else 0
+            good = executor.replicas.good(clock_ms(), config.min_replicas_max_lag_s * 1000)
+            executor.deny(errors.NO_REPLICAS if good < wanted else None)
         executor.look()
 
     def _wanted_events(self) -> list[str]:
@@ -164,7 +170,7 @@ class Role:
             if any(table.batch for table in store.tables):  # of a moment as a primary: nobody may log them any more
                 store.repair()
             self._server.keyspace.due.forget()  # it is not told of rows that come
-            self._mark_copy()
+            self.mark_copy()
         self.apply()
 
     def connect(self, *, takes_over: bool = False) -> None:

@@ -6,6 +6,9 @@ else, are taken together, and the command's `run` (see `registry.command`) pays 
 So is a transaction that came whole, MULTI to EXEC in one piece, and asks for one thing only: its commands join the others. What is
 queued otherwise is run alike: those commands in a row that are the same.
 
+Of the reads that a client sends in one piece a run takes as many as fit into what leaves together (`Session.fits`): what was read
+beyond would have to be kept, or read again.
+
 Laws: a run's replies and rows are those of its requests one by one (tests/test_runs.py); nobody waits for the keys of a run; while
 anybody watches, or wants events of writes, there are none.
 """
@@ -235,5 +238,5 @@ def _fitting(fits: int, count: int, size_bytes: int) -> int:
     if size_bytes > LONG_REPLY_BYTES:
         return max(count * LONG_REPLY_BYTES // size_bytes, _RUN_REQUESTS_MIN)
     if count == fits and size_bytes < LONG_REPLY_BYTES // 4:
-        return min(2 * fits, SESSION_REQUESTS_MAX)
+        return min(4 * fits, SESSION_REQUESTS_MAX)
     return fits

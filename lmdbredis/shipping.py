@@ -152,7 +152,9 @@ def parting(own: Path, other: Path) -> int | None:
         if their is None or _seen(their) != _seen(record):
             return parted
         parted = record.end_lsn
-    return parted if bases[-1] > base else None
+    if bases[-1] > base:
+        return parted
+    return None if parted > bases[0] or base == bases[0] else bases[0]  # else nothing there was alike
 
 
 def _seen(record: Record) -> LastRecord:

@@ -438,6 +438,8 @@ class Wal:
         """Sync and close. Raises SyncFailed."""
         try:
             self.sync()
+            with suppress(OSError):  # what was taken ahead is not left to whoever keeps the files
+                os.ftruncate(self._fds[-1], self.end_lsn - self.base_lsn)
         finally:
             self._close_all()
         with suppress(OSError):  # a file system that has become read-only: the next opening takes it

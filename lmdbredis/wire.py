@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES: Final = 512 << 10
 _LINE_BYTES_MAX: Final = 64 << 10
+_PORT_MAX: Final = 65535
 _PIECE_BYTES: Final = 1 << 20
 _POLL_MS: Final = 1000
 _SIGN_OF_LIFE_S: Final = 0.5
@@ -51,7 +52,13 @@ class Wire:
     async def connect(cls, loop: asyncio.AbstractEventLoop, host: str, port: int) -> Wire:
         """Connect to the first address of the host that answers. Raises OSError."""
         failure: OSError | None = None
-        for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        if not 0 < port <= _PORT_MAX:  # of a longer number the system takes the last bits
+            raise WireFailed(f"there is no port {port}")
+        try:
+            addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError as error:
+            raise WireFailed(f"{host!r} is no name of a host") from error
+        for family, kind, protocol, _, address in addresses:
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.setblocking(False)
@@ -80,6 +87,7 @@ class Wire:
     async def line(self) -> bytes:
         """Return the next line that is not empty, without its end."""
         while True:
+            self._held = self._held.lstrip()  # of a flood of empty lines
             line, found, rest = self._held.partition(b"\n")
             if found:
                 self._held = rest

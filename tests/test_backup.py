@@ -222,6 +222,7 @@ def test_refusals(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["backup", f"127.0.0.1:{port}", str(tmp_path / "x")], f"127.0.0.1:{port}: Connection refused"),
         (["backup", "localhost:99999", str(tmp_path / "x")], "localhost:99999: there is no such port"),
         (["backup", "localhost:0", str(tmp_path / "x")], "localhost:0: there is no such port"),
+        (["backup", "a..b:6379", str(tmp_path / "x")], "a..b:6379: that is no name of a host"),
         (["backup", "localhost:\u0661", str(tmp_path / "x")], "is not a store"),
         (["backup", "no.such.host.invalid:6379", str(tmp_path / "x")], "no.such.host.invalid:6379: "),
         (["backup", store, f"{store}/sub"], "is inside the store"),

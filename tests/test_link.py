@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.replicas import Proxy, client_role, control, follow, wait_for
 from tests.servers import Lmdbredis, free_port
 
@@ -35,3 +37,21 @@ def test_trying_again_does_not_read_the_log_again():
             assert client_role(control(replica))[3] != b"connected"
         finally:
             proxy.close()
+
+
+@pytest.mark.parametrize(("host", "port"), [("a..b", 1), ("x" * 70 + ".b", 1), (b"\xff", 1)])
+def test_a_name_that_cannot_be(host: str | bytes, port: int):
+    """A primary that nobody can look for is one that is not there: the server says so, and goes on."""
+    with Lmdbredis() as server:
+        client = server.client()
+        assert client.call("CONFIG", "SET", "replica-serve-stale-data", "no").value == b"OK"
+        assert client.call("REPLICAOF", host, port).value == b"OK"
+        wait_for(
+            lambda: "is no name of a host" in server.log_path.read_text(errors="replace"), "the name to be looked for"
+        )
+
+        assert client.call("ROLE").plain()[:3] == [b"slave", host.encode() if isinstance(host, str) else host, port]
+        assert client.call("SET", "k", "v").value.startswith(b"READONLY ")
+        assert client.call("GET", "k").value.startswith(b"MASTERDOWN ")
+        assert client.call("REPLICAOF", "NO", "ONE").value == b"OK"
+        assert client.call("SET", "k", "v").value == b"OK"

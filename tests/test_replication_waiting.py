@@ -71,6 +71,15 @@ def test_wait(family: Family):
     assert client.read()[0].value == 2
 
 
+def test_copies_of_what_came_in_the_same_piece(family: Family):
+    """Who waits for nobody is told how many have what came before in the same piece, too."""
+    client = family.primary.client()
+    stall(family)
+    _, wait, waitaof = client.pipeline([("SET", "k", 1), ("WAIT", 0, 0), ("WAITAOF", 0, 0, 0)])
+
+    assert (wait.value, waitaof.plain()[1]) == (0, 0)
+
+
 def test_waitaof(family: Family):
     """WAITAOF returns when this server's disk, and those of enough replicas, have what was written."""
     client = family.primary.client()
@@ -370,6 +379,26 @@ def test_enough_replicas_to_write(family: Family):
     wait_for(lambda: client.call("SET", "k", "v").value == NO_REPLICAS, "writes to be refused")
     family.proxy.heal()
     wait_for(lambda: client.call("SET", "k", "v").value == b"OK", "writes to be taken again")
+
+
+def test_enough_replicas_in_one_piece(family: Family):
+    """What was set holds for what follows in the same piece; a lag of 0 turns the refusal off."""
+    client = family.primary.client()
+    settings = ("min-replicas-to-write", "min-replicas-max-lag")
+    before = client.call("CONFIG", "GET", settings[1]).plain()[1]
+    replies = client.pipeline(
+        [
+            ("CONFIG", "SET", settings[0], 3),
+            ("SET", "k", "v"),
+            ("CONFIG", "SET", settings[1], 0),
+            ("SET", "k", "w"),
+            ("INFO", "replication"),
+            ("CONFIG", "SET", settings[0], 0, settings[1], before),
+        ]
+    )
+
+    assert [reply.value for reply in replies[:4]] == [b"OK", NO_REPLICAS, b"OK", b"OK"]
+    assert b"min_slaves_good_slaves" not in replies[4].value
 
 
 def test_a_silent_replica_does_not_count(family: Family):

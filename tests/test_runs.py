@@ -382,7 +382,7 @@ def test_what_stays_as_it_is_is_not_written(tmp_path: Path):
     ],
 )
 def test_long_replies_are_read_once(tmp_path: Path, reads: list[Request]):
-    """What a client asks for in one piece is read once, and as much in a batch as may leave together; soon as much as does."""
+    """What a client asks for in one piece is read once, and soon as much in a batch as may leave together."""
     clients = Clients(tmp_path / "one")
     value = b"x" * 15_000
     clients.together([(0, [b"SET", b"long", value]), (0, [b"RPUSH", b"long-list", *[value[:150]] * 100])])
@@ -398,6 +398,6 @@ def test_long_replies_are_read_once(tmp_path: Path, reads: list[Request]):
 
     assert command.calls - before == 1200
     assert sum(sizes) == len(clients.together([(0, reads[0])])[0]) * 1200
-    assert max(sizes) < 2 * LONG_REPLY_BYTES
+    assert max(sizes[1:]) < 2 * LONG_REPLY_BYTES
     assert len(sizes) < 40
     clients.close()

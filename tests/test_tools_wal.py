@@ -15,7 +15,8 @@ from lmdbredis import format as fmt
 from lmdbredis.disk import Disk
 from lmdbredis.errors import StorageError
 from tests.crash import Engine
-from tests.servers import ROOT
+from tests.replicas import follow, wait_in_step
+from tests.servers import ROOT, Lmdbredis
 from tests.tool_stores import edit, last_segment, make, tool
 from tools.main import main
 from tools.wal import records
@@ -206,6 +207,26 @@ def test_tail_follows(tmp_path: Path):
     assert [record.lsn for record in records[-3:]] == [int(json.loads(one)["lsn"], 16) for one in said.splitlines()]
     _, said = tool("wal", "tail", engine.directory, "--limit", "1", "--json", "--from", f"{records[4].lsn:x}")
     assert records[4].lsn == int(json.loads(said)["lsn"], 16)
+
+
+def test_tail_of_a_log_that_is_replaced():
+    """A replica's snapshot brings another log: `tail` says so and goes on with that."""
+    with Lmdbredis() as one, Lmdbredis() as other:
+        for number in range(200):
+            one.client().call("SET", f"mine{number}", "v" * 100)
+        words = [sys.executable, "-m", "tools.main", "wal", "tail", str(one.dir), "--last", "1"]
+        with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            lines = iter(process.stdout.readline, "")
+            while "mine199" not in next(lines):
+                pass
+            follow(one, other.port)
+            wait_in_step(other, one)
+            other.client().call("SET", "soon", "v")
+            while "the log was replaced" not in (line := next(lines)):
+                assert "soon" not in line
+            while "soon" not in next(lines):
+                pass
+            process.terminate()
 
 
 def test_torn_tail_is_no_damage(store: Path):

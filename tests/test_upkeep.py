@@ -90,6 +90,7 @@ def test_a_save_in_the_background(ours: Server):
             time.sleep(0.001)
         checkpoint, end = (int(re.search(rb"\b%s:(\d+)" % name, text)[1]) for name in (b"checkpoint_lsn", b"wal_lsn"))
         assert checkpoint > end - 1000, "what was written before is on disk"
+        assert client.pipeline([("MULTI",), ("BGSAVE",), ("EXEC",)])[2].plain() == [b"Background saving scheduled"]
 
 
 def test_messages_alone(tmp_path: Path):

@@ -422,6 +422,8 @@ def test_room_given_back(tmp_path: Path):
     log.close()
 
     assert [b"first", *values] == payloads(tmp_path)
+    newest = wal.segments(tmp_path)[-1]
+    assert wal.segment_path(tmp_path, newest).stat().st_size == log.end_lsn - newest, "nor by who has closed it"
 
 
 def test_spare_that_cannot_be_removed(tmp_path: Path):

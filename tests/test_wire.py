@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -205,6 +206,24 @@ def test_who_takes_nothing(other: Other):
 
     other.begin(lambda _sock: may_end.wait(WAIT_SECONDS_MAX) and None)
     assert on_wire(other, work) == b""
+
+
+def test_many_empty_lines(other: Other):
+    """Lines without anything cost no more than their bytes, and the one behind them is found."""
+    other.begin(lambda sock: sock.sendall(b"\n" * (4 << 20) + b"+OK\r\n"))
+    began = time.process_time()
+    assert on_wire(other, lambda wire: wire.line()) == b"+OK"
+    assert time.process_time() - began < 5
+
+
+def test_a_port_that_cannot_be():
+    """Of a number that is too long the system would take the last bits."""
+
+    async def connect() -> None:
+        await Wire.connect(asyncio.get_running_loop(), "127.0.0.1", 65536 + 80)
+
+    with pytest.raises(WireFailed, match="no port 65616"):
+        asyncio.run(connect())
 
 
 def test_nobody_is_there(other: Other):

@@ -152,6 +152,8 @@ def _connected(name: str, host: str, port: int) -> socket.socket:
         raise StorageError(f"{name}: there is no such port")
     try:
         return socket.create_connection((host, port), _SILENT_S)
+    except UnicodeError as error:
+        raise StorageError(f"{name}: that is no name of a host") from error
     except OSError as error:
         raise OSError(f"{name}: {error.strerror or error}") from error
 

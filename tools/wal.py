@@ -178,7 +178,7 @@ def run_tail(given: argparse.Namespace) -> int:
         else:
             at = max(base for base in bases if base <= given.from_lsn)
             found = records(log, at, _tell_trimmed)
-        idle = 0
+        idle, place = 0, _place(log)
         while True:
             for record in found:
                 at, idle = record.end_lsn, 0
@@ -192,6 +192,9 @@ def run_tail(given: argparse.Namespace) -> int:
                 return OK
             time.sleep(_FOLLOW_S)
             idle += 1
+            if (now := _place(log)) != place and now:
+                note("the log was replaced by another one, as by a snapshot that came to a replica")
+                place, at = now, wal.segments(log)[-1]
             found = present(log, at) if idle != _JUDGED_LOOKS else records(log, at, _tell_trimmed)
     except NewerFormat:
         raise
@@ -199,6 +202,14 @@ def run_tail(given: argparse.Namespace) -> int:
         raise Damaged(str(error)) from error
     finally:
         out.flush()
+
+
+def _place(log: Path) -> int:
+    """Return which directory has this name now, 0 if none has."""
+    try:
+        return log.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _last(log: Path, bases: list[int], most: int) -> tuple[Iterable[wal.Record], int]:

@@ -29,6 +29,7 @@ def config_set(cx: Context, parameter: bytes, value: bytes, *words: bytes) -> An
     if len(words) % 2:
         raise ReplyError(SYNTAX)
     pairs = [(parameter, value), *zip(words[::2], words[1::2], strict=True)]
+    cx.session.pauses = True  # what follows in the same piece finds it so
     cx.config.set_many(pairs, local=cx.session.is_local, apply=cx.server.apply_config)
     return OK
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from lmdbredis.arguments import Arguments, bounded_timeout_ms, integer
 from lmdbredis.blocking import Wait
+from lmdbredis.directive_kinds import to_bytes
 from lmdbredis.errors import (
     FAILOVER_TIMEOUT,
     IP_ADDRESS_LENGTH,
@@ -86,9 +87,9 @@ def role(cx: Context) -> list[Any]:
     """ROLE -- Returns what this server is to others, and how far its log or its replicas' is. O(N) where N is the number of replicas. Since 2.8.12."""
     lsn, following = cx.keyspace.store.wal.end_lsn, cx.server.role.following
     if following is not None:
-        return [b"slave", following.host.encode(), following.port, following.state.encode(), lsn]
+        return [b"slave", to_bytes(following.host), following.port, following.state.encode(), lsn]
     replicas = [
-        [replica.address.encode(), b"%d" % replica.port, b"%d" % replica.lsn] for replica in cx.executor.replicas
+        [to_bytes(replica.address), b"%d" % replica.port, b"%d" % replica.lsn] for replica in cx.executor.replicas
     ]
     return [b"master", lsn, replicas]
 
@@ -207,8 +208,6 @@ def _await(cx: Context, awaited: Awaited, timeout_ms: int) -> Any:
     def found() -> int | list[int]:
         return awaited.reply(executor.replicas, wal.synced_lsn)
 
-    if awaited.replicas <= 0 and not awaited.local:
-        return found()
     raise Wait((), _NO_KIND, timeout_ms, found(), late=found, awaited=awaited)
 
 

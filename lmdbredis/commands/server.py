@@ -69,7 +69,7 @@ def bgsave(cx: Context, *words: bytes) -> Any:
         raise ReplyError(SAVING_ALREADY)
     cx.session.pauses = True  # what follows sees that it has begun
     cx.executor.after_batch.append(cx.server.begin_save)
-    return Simple(b"Background saving started")
+    return Simple(b"Background saving scheduled" if cx.executor.in_transaction else b"Background saving started")
 
 
 def _refuse_if_held(cx: Context) -> None:
