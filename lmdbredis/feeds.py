@@ -51,7 +51,7 @@ _AGAIN_S: Final = 0.001  # to a socket that has not taken everything
 _PART_BYTES: Final = 256 << 10
 _UNSENT_BYTES: Final = 1 << 20  # what a socket has not taken: more is not read from the log
 _ANYBODY: Final = ""  # the address of a replica of whom this process does not know
-_ANYBODY_BYTES: Final = 256 << 20  # what may be logged while the log is kept for him
+_ANYBODY_SEGMENTS: Final = 4  # so much may be logged while the log is kept for him
 _COPIES_MAX: Final = 256  # snapshots that are on their way at once: each has a place in the engine's table of readers
 NOTHING_KEPT: Final = 1 << 63
 # So far before an address the last record ends that a log has there, at the latest: a segment may have been all but begun.
@@ -306,7 +306,7 @@ class Feeds:
             elif feed.replica.lag_ms(now_ms) > config.repl_timeout_s * 1000:
                 log.warning("Disconnecting timedout replica (streaming sync): %s", self._name(feed))
                 feed.session.kill()
-        self._anybody_max_lsn = self._anybody_max_lsn or end_lsn + _ANYBODY_BYTES
+        self._anybody_max_lsn = self._anybody_max_lsn or end_lsn + _ANYBODY_SEGMENTS * config.wal_segment_size_bytes
         if end_lsn > self._anybody_max_lsn:
             self._lost.pop(_ANYBODY, None)
         if self._server.executor.refusal is not None:

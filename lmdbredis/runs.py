@@ -16,7 +16,7 @@ anybody watches, or wants events of writes, there are none.
 from __future__ import annotations
 
 import logging
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -134,9 +134,14 @@ class Runs(Lobby):
             elif count == 1:
                 session.output = replies[at]
             else:
-                session.output = b"".join(replies[at : at + count])
+                part = replies[at : at + count]
                 if not command.writes:
-                    session.fits = _fitting(session.fits, count, len(session.output))
+                    size_bytes = sum(map(len, part))
+                    session.fits = _fitting(session.fits, count, size_bytes)
+                    if size_bytes > LONG_REPLY_BYTES:  # the rest will be read again, this once
+                        run_now = _leading(part)
+                        command.calls -= count - run_now
+                session.output = b"".join(part[:run_now])
             session.run_now = run_now
             session.last_ms = cx.now_ms
             session.last_words = requests[run_now - 1]
@@ -240,3 +245,8 @@ def _fitting(fits: int, count: int, size_bytes: int) -> int:
     if count == fits and size_bytes < LONG_REPLY_BYTES // 4:
         return min(4 * fits, SESSION_REQUESTS_MAX)
     return fits
+
+
+def _leading(replies: list[bytes]) -> int:
+    """Return how many of the replies may leave together, at least one."""
+    return next(number for number, total in enumerate(accumulate(map(len, replies)), 1) if total > LONG_REPLY_BYTES)

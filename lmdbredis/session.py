@@ -65,7 +65,7 @@ class Session:
         self.output = b""  # replies of the batch
         self.kept: list[bytes] = []  # replies that wait at the barrier
         self.kept_bytes = 0
-        self.fits = 256  # how many of its reads a run takes: as many as may leave together, as far as is known
+        self.fits = 16  # how many of its reads a run takes: as many as may leave together, as far as is known
         self.fd = -1  # of its socket, for CLIENT LIST
         self.closing = False  # close when the output has left; no further request runs
         self.ends = False  # close when no request is left: the client sends no more, or nothing that can be read

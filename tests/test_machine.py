@@ -116,7 +116,7 @@ SLOTS |= {
     "{id*}": words(st.sampled_from(IDS), most=3),
     "{new}": words(st.sampled_from(["1-*", "2-*", "3-*", "3-1", "4-*", "9-9", "5", "*x"])),
     "{low}": words(st.sampled_from(["-", "+", "1", "(1-1", "2-1", "(", "3"])),
-    "{trim}": phrase("|||MAXLEN 3|MINID 2|MAXLEN = 1|NOMKSTREAM|MAXLEN ~ 2|NOMKSTREAM MINID 3-1"),
+    "{trim}": phrase("|||MAXLEN 3|MINID 2|MAXLEN = 1|NOMKSTREAM|MAXLEN ~ 200|NOMKSTREAM MINID 3-1"),
     "{group}": phrase("g|g|h"),
     "{consumer}": words(st.sampled_from([b"ann", b"bob", b"c" * 600])),
     "{after}": phrase(">|>|>|0|1-1|2"),
