@@ -480,6 +480,10 @@ def test_no_room_to_become_a_primary(family: Family):
     assert [client_role(control(server))[0] for server in (primary, one)] == [b"master", b"slave"]
     assert primary.client().call("SET", "k", "w").value == b"OK"
     full.unlink()
+    wait_for(
+        lambda: control(one).call("SAVE").value == b"OK" and info(control(one), "storage")["writes_refused"] == "0",
+        "it to have found out that there is room",
+    )
     family.check()
 
 
