@@ -230,6 +230,7 @@ class Link:
         # The other server has taken over, whatever becomes of this link.
         self.following.takes_over = False
         failover.succeeded()
+        self._server.role.mark_copy(self.following)
         if continues:
             self._take_history(continues[1])
             log.info("Successful partial resynchronization with master, from lsn %016x", lsn)
@@ -240,7 +241,6 @@ class Link:
             lsn = await self._copy(
                 control_file.Control(replid, replid2, int(replid2_lsn), int(copy_lsn)), int(first_lsn)
             )
-        self._server.role.mark_copy()
         self.following.become(CONNECTED, clock_ms())
         self._noted = ""
         self._server.role.apply()

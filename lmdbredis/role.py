@@ -56,15 +56,12 @@ class Role:
         Raises DiskFull, SyncFailed: nothing may be written under a name that is another server's.
         """
         store = self._server.store
-        if store.is_copy:
-            self.mark_copy()
-        elif self._mark.exists() and self.link is None:
+        if not store.is_copy and self._mark.exists() and self.link is None:
             try:
-                store.set_history(os.urandom(20).hex(), store.control.replid, store.wal.end_lsn)
+                self._name_history()
             except DiskFull as full:
                 text = f"{store.directory} was a replica's, and there is no room to give its history a name of its own: {full}"
                 raise DiskFull(text) from full
-            self._mark.unlink()
         self.apply()
 
     @property
@@ -72,16 +69,21 @@ class Role:
         """Return the file that tells whose history the directory has: another server's."""
         return self._server.store.directory / "REPLICA"
 
-    def mark_copy(self) -> None:
-        """Let the directory say whose history it has; where there is no room for that now, it is tried again with the next link."""
-        store, address = self._server.store, self._server.config.replicaof
-        said = b"%b %d\n" % (to_bytes(address[0]), address[1]) if address is not None else b""
-        if not said or (self._mark.exists() and self._mark.read_bytes() == said):
+    def mark_copy(self, following: Following) -> None:
+        """Let the directory say whose history it will have; where there is no room for that now, it is tried again with the next link."""
+        said = b"%b %d\n" % (to_bytes(following.host), following.port)
+        if self._mark.exists() and self._mark.read_bytes() == said:
             return
         try:
-            store.disk.replace(self._mark, said)
+            self._server.store.disk.replace(self._mark, said)
         except DiskFull as full:
             log.warning("The disk is full (%s): the directory does not say that this is a replica", full)
+
+    def _name_history(self) -> None:
+        """Give what is logged from now on a name of its own, durably. Raises DiskFull: then all is as before; SyncFailed."""
+        store = self._server.store
+        store.set_history(os.urandom(20).hex(), store.control.replid, store.wal.end_lsn)
+        self._mark.unlink(missing_ok=True)
 
     def apply(self) -> None:
         """Let the executor know what this server is, and how the link to its primary is."""
@@ -145,9 +147,8 @@ class Role:
 
     def _begin_history(self, following: Following) -> bool:
         """Give what is logged from now on a name of its own; tell whether there was room for it: if not, all is as before."""
-        store = self._server.store
         try:
-            store.set_history(os.urandom(20).hex(), store.control.replid, store.wal.end_lsn)
+            self._name_history()
         except DiskFull as full:
             log.warning(
                 "The disk is full (%s): this server stays a replica of %s:%d", full, following.host, following.port
@@ -156,7 +157,6 @@ class Role:
             return False
         except SyncFailed as failure:
             self._server.die(failure)
-        self._mark.unlink(missing_ok=True)
         return True
 
     def _be_copy(self, is_copy: bool) -> None:
@@ -170,7 +170,6 @@ class Role:
             if any(table.batch for table in store.tables):  # of a moment as a primary: nobody may log them any more
                 store.repair()
             self._server.keyspace.due.forget()  # it is not told of rows that come
-            self.mark_copy()
         self.apply()
 
     def connect(self, *, takes_over: bool = False) -> None:

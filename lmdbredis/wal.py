@@ -263,7 +263,7 @@ class Wal:
                 # A segment may have been all but begun.
                 self.end_lsn = max(end_lsn, self.base_lsn + fmt.SEGMENT_HEADER_BYTES)
                 self._fds.append(disk.open(segment_path(directory, self.base_lsn), os.O_RDWR))
-                os.ftruncate(self._fds[-1], self.end_lsn - self.base_lsn)
+                self._end_file()
                 with suppress(DiskFull):  # law 4; but a full disk must not keep reads from being served
                     disk.allocate(self._fds[-1], segment_bytes)
             else:
@@ -339,18 +339,22 @@ class Wal:
         self._names_changed = True
         self.end_lsn += fmt.SEGMENT_HEADER_BYTES
 
+    def _end_file(self) -> None:
+        """Let the current segment's file end where the log does: no room is taken ahead in it."""
+        os.ftruncate(self._fds[-1], self.end_lsn - self.base_lsn)
+
     def begin_growing(self) -> None:
         """Let segments grow with what is appended (law 5), until `grows` is false again."""
         with self._prepare_lock:
             self.grows = True
-        os.ftruncate(self._fds[-1], self.end_lsn - self.base_lsn)
+        self._end_file()
 
     def give_back_room(self) -> None:
         """Give back what was taken ahead, until the next segment begins: a commit needs it more, and lets the log be trimmed."""
         with self._prepare_lock, suppress(OSError):
             self._prepare_lsn = self.end_lsn + self._segment_bytes // 16  # not taken at once again
             self._spare.unlink(missing_ok=True)
-            os.ftruncate(self._fds[-1], self.end_lsn - self.base_lsn)
+            self._end_file()
 
     def wants_spare(self) -> bool:
         """Tell whether the segment is half full and no spare is at hand: time to `prepare` one."""
@@ -439,7 +443,7 @@ class Wal:
         try:
             self.sync()
             with suppress(OSError):  # what was taken ahead is not left to whoever keeps the files
-                os.ftruncate(self._fds[-1], self.end_lsn - self.base_lsn)
+                self._end_file()
         finally:
             self._close_all()
         with suppress(OSError):  # a file system that has become read-only: the next opening takes it

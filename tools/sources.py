@@ -333,9 +333,8 @@ def cut(log: Path, base: int, from_lsn: int, copy_again: Callable[[], object]) -
     gap each time, what stands behind is newer than the source's opening. What stands before `from_lsn`, where the snapshot ends,
     nobody reads. Raises Damaged, OSError.
     """
-    path, end_lsn = wal.segment_path(log, base), -1
-    for _ in range(_COPIES_MAX):
-        before_lsn, end_lsn = end_lsn, _end_of(log, base, from_lsn)
+    path, before_lsn, end_lsn = wal.segment_path(log, base), -1, _end_of(log, base, from_lsn)
+    for _ in range(_COPIES_MAX - 1):
         try:
             wal.count_behind(log, [base], end_lsn)
             break
@@ -344,6 +343,7 @@ def cut(log: Path, base: int, from_lsn: int, copy_again: Callable[[], object]) -
                 raise Damaged(str(error)) from error
         path.unlink()
         copy_again()
+        before_lsn, end_lsn = end_lsn, _end_of(log, base, from_lsn)
     if end_lsn == base:
         path.unlink()
         return base
